@@ -1,0 +1,67 @@
+"""KalamDB Lab: a multi-tenant SQL database for the notebook, in one directory.
+
+>>> import kalamdb_lab as kalam
+>>> db = kalam.open("lab.kalam")
+>>> db.session().execute("SELECT 1 AS one").rows()
+[(1,)]
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from kalamdb_lab import errors
+from kalamdb_lab.clock import Clock, FakeClock
+from kalamdb_lab.errors import KalamError
+
+if TYPE_CHECKING:
+    from kalamdb_lab.engine.database import Database
+
+__all__ = ["Clock", "FakeClock", "KalamError", "__version__", "errors", "open"]
+
+__version__ = "0.1.0"
+
+
+def open(
+    path: str | os.PathLike[str], *, clock: Clock | None = None, create: bool = True
+) -> Database:
+    """Open a database directory, and create it if it is missing.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The directory, such as ``lab.kalam``. The directory it lies in must exist.
+    clock : Clock, optional
+        Time for TTL, retention and NOW(); the machine's clock by default.
+    create : bool
+        With False a missing directory is an error.
+
+    Returns
+    -------
+    Database
+        A context manager with `session` and `close`.
+
+    Raises
+    ------
+    StorageError
+        If the path is missing, no database, read-only, or of a newer format.
+    """
+    # The engine brings Arrow and DuckDB along; importing this package alone must cost nothing.
+    from kalamdb_lab.engine.database import open_database
+
+    return open_database(path, clock=clock, create=create)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add ``%kalam`` and ``%%kalam`` to a shell: what ``%load_ext kalamdb_lab`` calls."""
+    from kalamdb_lab.notebook.extension import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take the magics away again: what ``%unload_ext kalamdb_lab`` calls."""
+    from kalamdb_lab.notebook.extension import unload
+
+    unload(shell)

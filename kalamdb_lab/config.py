@@ -1,0 +1,86 @@
+"""Settings of one database directory: ``kalam.toml``, read once when the directory is opened."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+from kalamdb_lab.errors import InvalidOptionError
+
+Durability = Literal["full", "normal"]
+
+SETTINGS_FILE = "kalam.toml"
+
+_TEMPLATE = """\
+# Settings of this database; read when it is opened.
+
+# "full": an acknowledged commit survives power loss. "normal": the last commits may be lost
+# with the power, never consistency.
+durability = "full"
+
+# A writer waits this long for another one before it is told that the database is busy.
+busy_timeout_s = 10.0
+
+# Memory that one query may use, and memory for decoded segments that are read again.
+query_memory_bytes = 4_000_000_000
+cache_bytes = 1_500_000_000
+
+# How far back a reader of changes may resume.
+log_retention_s = 3600
+
+# How long files of merged segments stay for readers that may still use them.
+retired_segment_grace_s = 600
+
+# An insert of at least this many rows becomes a segment at once.
+bulk_rows = 5_000
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What ``kalam.toml`` may say; the file that a new database gets explains each line."""
+
+    durability: Durability = "full"
+    busy_timeout_s: float = 10.0
+    query_memory_bytes: int = 4_000_000_000
+    cache_bytes: int = 1_500_000_000
+    log_retention_s: int = 3600
+    retired_segment_grace_s: int = 600
+    bulk_rows: int = 5_000
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Read the settings of a directory; without a file they have their defaults.
+
+        Raises
+        ------
+        InvalidOptionError
+            If the file is no TOML, or a setting is unknown or out of its range.
+        """
+        try:
+            text = (directory / SETTINGS_FILE).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return cls()
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidOptionError(f"{SETTINGS_FILE} is not valid TOML: {error}") from None
+        defaults = {item.name: item.default for item in fields(cls)}
+        for name, value in values.items():
+            if name not in defaults:
+                raise InvalidOptionError(f"{SETTINGS_FILE} has an unknown setting '{name}'")
+            if name == "durability":
+                if value not in get_args(Durability):
+                    raise InvalidOptionError(f"{SETTINGS_FILE}: durability is 'full' or 'normal'")
+            elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is a number, 0 or more")
+            elif isinstance(defaults[name], int) and not isinstance(value, int):
+                raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is a whole number")
+        return cls(**values)
+
+    @staticmethod
+    def write_template(directory: Path) -> None:
+        """Write the commented defaults into a new directory."""
+        (directory / SETTINGS_FILE).write_text(_TEMPLATE, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Pure values: ids, roles, data types, definitions."""
