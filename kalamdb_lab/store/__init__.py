@@ -1,0 +1,1 @@
+"""The catalog: commit log, manifest and counter in one ACID file."""

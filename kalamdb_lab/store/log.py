@@ -1,0 +1,197 @@
+"""The commit log as values, and what a store of it promises.
+
+An entry is what one commit changed in one partition. Entries are ordered by ``seq``, the first
+of the consecutive numbers that the entry took from the database's one counter. Publishing a
+segment is an entry too, so whoever reads the log in order knows all there is to know.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.segments import SegmentMeta
+
+
+class EntryKind(enum.IntEnum):
+    """What an entry did to its partition."""
+
+    ROWS = 1
+    """Added row versions, removed others, or both."""
+    SEGMENT = 2
+    """Added the rows of a segment, written directly."""
+    FLUSH = 3
+    """Moved hot rows into segments; changes no answer."""
+    COMPACT = 4
+    """Replaced segments by others; changes no answer."""
+    EVICT = 5
+    """Forgot expired entries of a stream."""
+    DROP = 6
+    """Dropped the partition with all its rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the log; ``payload`` is encoded by the floor above."""
+
+    seq: int
+    count: int
+    partition: PartitionKey
+    kind: EntryKind
+    at_us: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedVersions:
+    """Removed versions of one segment: int64 little-endian blobs of equal length.
+
+    ``seqs`` ascends; ``removed_at`` holds the ``_seq`` of the removing commit; ``deleted`` has
+    one byte per version, 1 if the row was deleted and 0 if another version replaced it.
+    """
+
+    seqs: bytes = b""
+    removed_at: bytes = b""
+    deleted: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSegment:
+    """A live segment of the manifest and what was removed from it."""
+
+    meta: SegmentMeta
+    removed: RemovedVersions
+
+
+class ReadTransaction(Protocol):
+    """The catalog as it was at one moment."""
+
+    def last_seq(self) -> int:
+        """Return the last number taken; 0 in a new database."""
+        ...
+
+    def log_start(self) -> int:
+        """Return the number below which flushed entries may have been deleted."""
+        ...
+
+    def entries_after(self, seq: int) -> Iterator[Entry]:
+        """Yield all entries with a greater ``seq``, in order."""
+        ...
+
+    def hot_entries(self, partition: PartitionKey) -> Iterator[Entry]:
+        """Yield the entries of one partition that are not flushed, in order."""
+        ...
+
+    def segments(self, partition: PartitionKey) -> list[ListedSegment]:
+        """Return the live segments of one partition by ``segment_id``."""
+        ...
+
+    def segments_by_id(self, segment_ids: Sequence[int]) -> list[ListedSegment]:
+        """Return these segments, live or retired, by ``segment_id``; unknown ids are left out."""
+        ...
+
+    def all_segments(self) -> Iterator[ListedSegment]:
+        """Yield all live segments of the database, by ``segment_id``."""
+        ...
+
+    def last_seq_before(self, at_us: int) -> int:
+        """Return a number that was taken before that time: the latest still known, or 0."""
+        ...
+
+    def retired_segments(self, before_us: int) -> list[SegmentMeta]:
+        """Return the segments retired before that time that no lease holds."""
+        ...
+
+    def scopes(self, table_key: int) -> list[str]:
+        """Return the scopes of a table that hold or held rows, in ascending order."""
+        ...
+
+
+class WriteTransaction(ReadTransaction, Protocol):
+    """The only writer at that moment; all of it becomes durable together, or nothing."""
+
+    def append(
+        self, partition: PartitionKey, kind: EntryKind, count: int, at_us: int, payload: bytes
+    ) -> Entry:
+        """Add an entry that takes ``count`` numbers (at least 1), and return it."""
+        ...
+
+    def mark_flushed(self, partition: PartitionKey, seqs: Sequence[int]) -> int:
+        """Mark these entries as flushed; return how many were still hot."""
+        ...
+
+    def delete_entries(self, partition: PartitionKey, seqs: Sequence[int]) -> None:
+        """Forget entries of one partition (expired events, purged versions)."""
+        ...
+
+    def next_segment_id(self) -> int:
+        """Take the next segment id; numbers of work that failed are never used again."""
+        ...
+
+    def add_segment(self, meta: SegmentMeta, removed: RemovedVersions) -> None:
+        """List a segment in the manifest."""
+        ...
+
+    def set_removed(self, segment_id: int, removed: RemovedVersions) -> None:
+        """Replace the list of removed versions of a segment."""
+        ...
+
+    def retire_segments(self, segment_ids: Sequence[int], at_us: int) -> None:
+        """Take segments off the manifest; their files stay until they are forgotten."""
+        ...
+
+    def forget_segments(self, segment_ids: Sequence[int]) -> None:
+        """Forget retired segments whose files are gone."""
+        ...
+
+    def drop_partition(self, partition: PartitionKey, at_us: int) -> None:
+        """Delete all entries of a partition and retire all its segments."""
+        ...
+
+    def trim_log(self, before_us: int) -> int:
+        """Delete flushed entries older than that time; return how many."""
+        ...
+
+
+class Store(Protocol):
+    """A catalog that several threads and processes may use at once."""
+
+    def data_version(self) -> int:
+        """Return a number that changes when anybody may have committed; costs microseconds."""
+        ...
+
+    def read(self) -> AbstractContextManager[ReadTransaction]:
+        """Open a read transaction: never blocks a writer, is never blocked by one."""
+        ...
+
+    def write(self) -> AbstractContextManager[WriteTransaction]:
+        """Take the write lock; commit at the end of the block, roll back if it raises.
+
+        Raises
+        ------
+        BusyError
+            If the lock is not free within the store's busy timeout.
+        StorageError
+            If the disk is full or cannot be written; then nothing was changed.
+        """
+        ...
+
+    def lease(self, node_id: int, seq: int, expires_us: int) -> None:
+        """Hold all segments that a snapshot at ``seq`` may read, until ``expires_us``."""
+        ...
+
+    def release(self, node_id: int) -> None:
+        """End the lease of a node."""
+        ...
+
+    def next_node_id(self) -> int:
+        """Return a number for this opening of the database, growing from 1."""
+        ...
+
+    def close(self) -> None:
+        """Give the files back; further calls raise `ClosedError`."""
+        ...

@@ -1,0 +1,1 @@
+"""Reference models and conformance suites, for our tests and for other stores."""

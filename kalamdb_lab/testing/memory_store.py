@@ -1,0 +1,205 @@
+"""A `Store` in plain lists: the model that every other store must agree with."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from kalamdb_lab.errors import ClosedError
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.segments import SegmentMeta
+from kalamdb_lab.store.log import Entry, EntryKind, ListedSegment, RemovedVersions
+
+
+@dataclass
+class _Segment:
+    listed: ListedSegment
+    retired_seq: int | None = None
+    retired_at_us: int | None = None
+
+
+@dataclass
+class _State:
+    last_seq: int = 0
+    last_segment_id: int = 0
+    log_start: int = 0
+    opens: int = 0
+    entries: list[Entry] = field(default_factory=list)
+    flushed: set[int] = field(default_factory=set)
+    segments: dict[int, _Segment] = field(default_factory=dict)
+    partitions: set[PartitionKey] = field(default_factory=set)
+    checkpoints: list[tuple[int, int]] = field(default_factory=list)
+    leases: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+class MemoryStore:
+    """A store without a file: a write transaction works on a copy that replaces the state."""
+
+    def __init__(self) -> None:
+        self._state = _State()
+        self._version = 0
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise ClosedError("The database was closed")
+
+    def data_version(self) -> int:
+        self._check_usable()
+        return self._version
+
+    @contextmanager
+    def read(self) -> Iterator[MemoryTransaction]:
+        self._check_usable()
+        yield MemoryTransaction(self._state)
+
+    @contextmanager
+    def write(self) -> Iterator[MemoryTransaction]:
+        self._check_usable()
+        with self._lock:
+            state = copy.deepcopy(self._state)
+            yield MemoryTransaction(state)
+            self._state = state
+            self._version += 1
+
+    def lease(self, node_id: int, seq: int, expires_us: int) -> None:
+        with self.write() as transaction:
+            transaction.state.leases[node_id] = (seq, expires_us)
+
+    def release(self, node_id: int) -> None:
+        with self.write() as transaction:
+            transaction.state.leases.pop(node_id, None)
+
+    def next_node_id(self) -> int:
+        with self.write() as transaction:
+            transaction.state.opens += 1
+            return transaction.state.opens
+
+    def close(self) -> None:
+        self._closed = True
+
+
+class MemoryTransaction:
+    """Reads and changes one state."""
+
+    def __init__(self, state: _State) -> None:
+        self.state = state
+
+    def last_seq(self) -> int:
+        return self.state.last_seq
+
+    def log_start(self) -> int:
+        return self.state.log_start
+
+    def entries_after(self, seq: int) -> Iterator[Entry]:
+        return iter([entry for entry in self.state.entries if entry.seq > seq])
+
+    def hot_entries(self, partition: PartitionKey) -> Iterator[Entry]:
+        return iter(
+            [
+                entry
+                for entry in self.state.entries
+                if entry.partition == partition and entry.seq not in self.state.flushed
+            ]
+        )
+
+    def segments(self, partition: PartitionKey) -> list[ListedSegment]:
+        return [item for item in self.all_segments() if item.meta.partition == partition]
+
+    def segments_by_id(self, segment_ids: Sequence[int]) -> list[ListedSegment]:
+        found = sorted(set(segment_ids) & set(self.state.segments))
+        return [self.state.segments[segment_id].listed for segment_id in found]
+
+    def all_segments(self) -> Iterator[ListedSegment]:
+        live = (item for item in self.state.segments.values() if item.retired_seq is None)
+        return iter(sorted((item.listed for item in live), key=lambda s: s.meta.segment_id))
+
+    def last_seq_before(self, at_us: int) -> int:
+        known = [(entry.seq, entry.at_us) for entry in self.state.entries]
+        return max((seq for seq, t in known + self.state.checkpoints if t <= at_us), default=0)
+
+    def retired_segments(self, before_us: int) -> list[SegmentMeta]:
+        held = [seq for seq, expires_us in self.state.leases.values() if expires_us > before_us]
+        return [
+            item.listed.meta
+            for _, item in sorted(self.state.segments.items())
+            if item.retired_at_us is not None
+            and item.retired_seq is not None
+            and item.retired_at_us < before_us
+            and not any(seq < item.retired_seq for seq in held)
+        ]
+
+    def scopes(self, table_key: int) -> list[str]:
+        return sorted(p.scope for p in self.state.partitions if p.table_key == table_key)
+
+    def append(
+        self, partition: PartitionKey, kind: EntryKind, count: int, at_us: int, payload: bytes
+    ) -> Entry:
+        entry = Entry(self.state.last_seq + 1, count, partition, kind, at_us, payload)
+        self.state.last_seq += max(count, 1)
+        self.state.entries.append(entry)
+        self.state.partitions.add(partition)
+        if kind != EntryKind.ROWS:
+            self.state.flushed.add(entry.seq)
+        return entry
+
+    def mark_flushed(self, partition: PartitionKey, seqs: Sequence[int]) -> int:
+        hot = {entry.seq for entry in self.hot_entries(partition)} & set(seqs)
+        self.state.flushed |= hot
+        return len(hot)
+
+    def delete_entries(self, partition: PartitionKey, seqs: Sequence[int]) -> None:
+        gone = set(seqs)
+        self.state.entries = [
+            entry
+            for entry in self.state.entries
+            if entry.partition != partition or entry.seq not in gone
+        ]
+
+    def next_segment_id(self) -> int:
+        self.state.last_segment_id += 1
+        return self.state.last_segment_id
+
+    def add_segment(self, meta: SegmentMeta, removed: RemovedVersions) -> None:
+        self.state.segments[meta.segment_id] = _Segment(ListedSegment(meta, removed))
+        self.state.partitions.add(meta.partition)
+        self.state.last_segment_id = max(self.state.last_segment_id, meta.segment_id)
+
+    def set_removed(self, segment_id: int, removed: RemovedVersions) -> None:
+        item = self.state.segments[segment_id]
+        item.listed = ListedSegment(item.listed.meta, removed)
+
+    def retire_segments(self, segment_ids: Sequence[int], at_us: int) -> None:
+        for segment_id in segment_ids:
+            item = self.state.segments[segment_id]
+            item.retired_seq, item.retired_at_us = self.state.last_seq + 1, at_us
+
+    def forget_segments(self, segment_ids: Sequence[int]) -> None:
+        for segment_id in segment_ids:
+            item = self.state.segments.get(segment_id)
+            if item is not None and item.retired_seq is not None:
+                del self.state.segments[segment_id]
+
+    def drop_partition(self, partition: PartitionKey, at_us: int) -> None:
+        self.state.entries = [
+            replace(entry, payload=b"") if entry.partition == partition else entry
+            for entry in self.state.entries
+        ]
+        self.state.flushed |= {e.seq for e in self.state.entries if e.partition == partition}
+        self.retire_segments([s.meta.segment_id for s in self.segments(partition)], at_us)
+
+    def trim_log(self, before_us: int) -> int:
+        gone = [
+            entry.seq
+            for entry in self.state.entries
+            if entry.seq in self.state.flushed and entry.at_us < before_us
+        ]
+        if gone:
+            self.state.entries = [e for e in self.state.entries if e.seq not in set(gone)]
+            self.state.log_start = max(self.state.log_start, *gone)
+            self.state.checkpoints.append((max(gone), before_us))
+        return len(gone)
