@@ -1,0 +1,1 @@
+"""Between storage values and Arrow."""
