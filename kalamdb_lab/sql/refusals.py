@@ -1,0 +1,104 @@
+"""Statements that are known and refused: by design, or until they are built."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kalamdb_lab.errors import NotSupportedError
+from kalamdb_lab.sql.cursor import Cursor
+
+_NO_CREATE = """
+AGGREGATE EXTENSION EXTERNAL FUNCTION MACRO MATERIALIZED PROCEDURE ROLE RULE SECRET SEQUENCE
+SERVER TABLESPACE TRIGGER TYPE UNLOGGED
+"""
+_NO_CHANGE = "EXTENSION FUNCTION MACRO MATERIALIZED PROCEDURE ROLE SECRET SEQUENCE TRIGGER TYPE"
+_NO_STATEMENT = """
+ATTACH CALL CHECKPOINT COMMENT COPY DEALLOCATE DECLARE DETACH DO EXPORT GRANT IMPORT INSTALL
+LISTEN LOAD LOCK MERGE NOTIFY PIVOT PRAGMA PREPARE REFRESH REINDEX RELEASE RESET REVOKE SAVEPOINT
+SUMMARIZE UNPIVOT
+"""
+_NOT_SUPPORTED: Final[dict[tuple[str, ...], str]] = {
+    **{("CREATE", thing): "" for thing in _NO_CREATE.split()},
+    **{(verb, thing): "" for verb in ("ALTER", "DROP") for thing in _NO_CHANGE.split()},
+    **{(word,): "" for word in _NO_STATEMENT.split()},
+    **{
+        (verb, thing): f"; use {verb} NAMESPACE"
+        for verb in ("CREATE", "ALTER", "DROP")
+        for thing in ("SCHEMA", "DATABASE")
+    },
+    **{(verb, "MATERIALIZED", "VIEW"): "" for verb in ("CREATE", "ALTER", "DROP")},
+    ("ALTER", "VIEW"): "; use CREATE OR REPLACE VIEW",
+    ("PREPARE", "TRANSACTION"): "",
+    ("REPLACE", "INTO"): "; use INSERT ... ON CONFLICT",
+    ("SET", "TRANSACTION"): "",
+    ("TRUNCATE",): "; use DELETE FROM t WHERE true",
+}
+"""By design: "X is not supported", and the way out."""
+
+_NOT_YET_OBJECTS = """
+CREATE_STORAGE ALTER_STORAGE DROP_STORAGE STORAGE_CHECK CREATE_INDEX ALTER_INDEX DROP_INDEX
+REGISTER_TABLE UNREGISTER_TABLE BACKUP_DATABASE RESTORE_DATABASE KILL_LIVE_QUERY KILL_JOB CANCEL_JOB
+SHOW_JOBS SHOW_LIVE_QUERIES SHOW_BACKUPS SHOW_BACKUP
+CREATE_TOPIC ALTER_TOPIC DROP_TOPIC CLEAR_TOPIC CONSUME ACK CLUSTER
+START_TRANSACTION BEGIN COMMIT END ROLLBACK
+BACKUP RESTORE KILL CANCEL VACUUM ANALYZE SUBSCRIBE LIVE
+"""
+_NOT_YET: Final = tuple(tuple(words.split("_")) for words in _NOT_YET_OBJECTS.split())
+"""Part of the language, not built: "X is not supported yet". Longer ones come first."""
+
+_KINDS: Final = {
+    "DESC": "DESCRIBE",
+    "EXECUTE": "EXECUTE AS",
+    "FLUSH": "STORAGE FLUSH",
+    "OPTIMIZE": "STORAGE COMPACT",
+    "SET": "USE",
+    "VALUES": "SELECT",
+    "WITH": "SELECT",
+    "(": "SELECT",
+}
+_ONE_WORD: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "EXPLAIN", "USE", "DESCRIBE"})
+_TWO_WORDS: Final = frozenset({"CREATE", "ALTER", "DROP", "SHOW", "STORAGE"})
+
+
+def refuse_known(cursor: Cursor) -> None:
+    """Raise `NotSupportedError` if the statement begins like one that is known and refused."""
+    name = _not_yet(cursor)
+    if name is not None:
+        raise NotSupportedError(f"{name} is not supported yet")
+    words = tuple(cursor.words[:3])
+    if words[:1] == ("CREATE",) and words[1:2] in (("TEMP",), ("TEMPORARY",)):
+        raise NotSupportedError("TEMPORARY is not supported")
+    if words[:2] == ("CREATE", "UNIQUE"):
+        raise NotSupportedError("UNIQUE is not supported")
+    for known in (words, words[:2], words[:1]):
+        hint = _NOT_SUPPORTED.get(known)
+        if hint is not None:
+            raise NotSupportedError(f"{' '.join(known)} is not supported{hint}")
+    if words[:1] == ("SET",) and words[1:2] != ("NAMESPACE",):
+        raise NotSupportedError("SET is not supported")
+
+
+def spoken_kind(cursor: Cursor) -> str | None:
+    """Return the kind of a statement by its first words alone; None if it is no statement."""
+    words = [word for word in cursor.words[:5] if word not in ("OR", "REPLACE")]
+    if len(words) > 2 and words[2] == "TABLE" and words[1] in ("USER", "SHARED", "STREAM"):
+        del words[1]
+    first = _KINDS.get(words[0], words[0])
+    if first == "EXECUTE AS" or " " in first or first in _ONE_WORD:
+        return first
+    if first in _TWO_WORDS and len(words) > 1:
+        return f"{first} {words[1]}"[:64]
+    name = _not_yet(cursor)
+    if name is not None:
+        return name
+    return first if (first,) in _NOT_SUPPORTED else None
+
+
+def _not_yet(cursor: Cursor) -> str | None:
+    words = cursor.words
+    if words[:3] == ["CREATE", "VECTOR", "INDEX"]:
+        return "CREATE INDEX"
+    for known in _NOT_YET:
+        if tuple(words[: len(known)]) == known:
+            return " ".join(known)
+    return None
