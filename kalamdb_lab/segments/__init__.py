@@ -1,0 +1,1 @@
+"""Segments: immutable files of rows, where they lie, what is known of them."""

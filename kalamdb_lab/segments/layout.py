@@ -1,0 +1,147 @@
+"""Names of a segment's files, and what a segment says about itself in JSON.
+
+The same record stands in the footer of the Parquet file and, with path and digests, in
+``manifest.json``, so that either is enough to list a segment again.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from kalamdb_lab.errors import CorruptError
+from kalamdb_lab.model.datatypes import StorageValue
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.segments import ColumnStatistics, SegmentMeta
+
+FORMAT_VERSION = 1
+FOOTER_KEY = b"kalam"
+MANIFEST_NAME = "manifest.json"
+SEQ_COLUMN = "_seq"
+SEQ_FIELD_ID = 0
+"""Column ids start at 1, so 0 is free for ``_seq`` in files and caches."""
+
+_SEGMENT = re.compile(r"s-\d{6,}\.(parquet|vectors)")
+
+
+def segment_path(directory: str, segment_id: int) -> str:
+    """Return the path of a segment's Parquet file."""
+    return f"{directory}/s-{segment_id:06d}.parquet" if directory else f"s-{segment_id:06d}.parquet"
+
+
+def vectors_path(path: str) -> str:
+    """Return the directory of the vectors that belong to the Parquet file ``path``."""
+    return path.removesuffix(".parquet") + ".vectors"
+
+
+def segment_paths(meta: SegmentMeta) -> list[str]:
+    """Return all that a segment occupies in its storage."""
+    return [meta.path, vectors_path(meta.path)] if meta.vectors else [meta.path]
+
+
+def is_segment(name: str) -> bool:
+    """Return whether a file or directory of this name is part of a segment."""
+    return _SEGMENT.fullmatch(name) is not None
+
+
+class SegmentRecord(msgspec.Struct, omit_defaults=True):
+    """What a Parquet footer says of its segment. Statistics are (null count, low, high)."""
+
+    format_version: int
+    table: str
+    table_key: int
+    scope: str
+    schema_version: int
+    segment_id: int
+    row_count: int
+    min_seq: int
+    max_seq: int
+    created_at_us: int
+    statistics: dict[str, tuple[int, Any, Any]]
+    vectors: dict[str, str] = {}
+    replaces: tuple[int, ...] = ()
+    path: str = ""
+    digest: str = ""
+    size_bytes: int = 0
+
+    def meta(self, storage_id: str, *, path: str, digest: str, size_bytes: int) -> SegmentMeta:
+        """Return the manifest's view of this segment."""
+        return SegmentMeta(
+            segment_id=self.segment_id,
+            partition=PartitionKey(self.table_key, self.scope),
+            schema_version=self.schema_version,
+            storage_id=storage_id,
+            path=path,
+            row_count=self.row_count,
+            size_bytes=size_bytes,
+            min_seq=self.min_seq,
+            max_seq=self.max_seq,
+            digest=digest,
+            vectors={int(column_id): item for column_id, item in self.vectors.items()},
+            statistics={
+                int(column_id): ColumnStatistics(nulls, _from_json(low), _from_json(high))
+                for column_id, (nulls, low, high) in self.statistics.items()
+            },
+            created_at_us=self.created_at_us,
+        )
+
+
+def statistics_record(
+    statistics: dict[int, ColumnStatistics],
+) -> dict[str, tuple[int, Any, Any]]:
+    """Return statistics as a `SegmentRecord` holds them."""
+    return {
+        str(column_id): (item.null_count, _to_json(item.low), _to_json(item.high))
+        for column_id, item in statistics.items()
+    }
+
+
+def encode_record(record: SegmentRecord) -> bytes:
+    """Return the record as JSON."""
+    return msgspec.json.encode(record)
+
+
+def decode_record(data: bytes) -> SegmentRecord:
+    """Return the record of a footer. Raises `CorruptError` if it is none, or of a newer format."""
+    try:
+        record = msgspec.json.decode(data, type=SegmentRecord)
+        record.meta("", path="", digest="", size_bytes=0)
+    except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError):
+        raise CorruptError("A segment's description is damaged") from None
+    if record.format_version != FORMAT_VERSION:
+        raise CorruptError(
+            f"A segment has format {record.format_version}; this version reads {FORMAT_VERSION}"
+        )
+    return record
+
+
+def _to_json(value: StorageValue) -> Any:
+    # JSON has no decimals, bytes or infinities: these stand in an object of one field.
+    match value:
+        case Decimal():
+            return {"decimal": str(value)}
+        case bytes():
+            return {"bytes": base64.b64encode(value).decode()}
+        case float() if not math.isfinite(value):
+            return {"float": repr(value)}
+        case _:
+            return value
+
+
+def _from_json(value: Any) -> StorageValue:
+    match value:
+        case {"decimal": str(text)}:
+            return Decimal(text)
+        case {"bytes": str(text)}:
+            return base64.b64decode(text, validate=True)
+        case {"float": str(text)}:
+            return float(text)
+        case None | bool() | int() | float() | str():
+            return value
+        case _:
+            raise ValueError(value)

@@ -1,0 +1,188 @@
+"""The manifest beside the segments, and what can be said without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from segment_samples import PARTITION, SCALARS, nullable, rows_of, same, table_of
+
+from kalamdb_lab.errors import CorruptError
+from kalamdb_lab.model import datatypes as types
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.segments import SegmentMeta
+from kalamdb_lab.model.tables import ColumnDef
+from kalamdb_lab.segments.layout import vectors_path
+from kalamdb_lab.segments.manifest_file import (
+    orphans,
+    read_footers,
+    read_manifest,
+    write_manifest,
+)
+from kalamdb_lab.segments.storage import Storage
+from kalamdb_lab.segments.writer import write_segment
+
+TABLE = table_of([ColumnDef(1, "id", types.INT), ColumnDef(2, "v", types.embedding(1))])
+ALICE, BOB = PARTITION, PartitionKey(7, "bob")
+
+
+def segment(
+    storage: Storage,
+    segment_id: int,
+    *,
+    partition: PartitionKey = ALICE,
+    replaces: tuple[int, ...] = (),
+) -> SegmentMeta:
+    rows = rows_of(TABLE, {"id": [segment_id, None], "v": [b"\0\0\x80?", None]})
+    directory = storage.directory(TABLE.table_id, partition.scope)
+    return write_segment(
+        storage, TABLE, partition, directory, segment_id, rows, created_at_us=9, replaces=replaces
+    )
+
+
+def publish(storage: Storage, partition: PartitionKey, *segments: SegmentMeta) -> str:
+    directory = storage.directory(TABLE.table_id, partition.scope)
+    write_manifest(storage, directory, TABLE.table_id, partition, segments)
+    return directory
+
+
+@settings(max_examples=60)
+@given(data=st.data(), data_type=st.sampled_from(SCALARS))
+def test_manifest_and_footer_say_the_same_for_every_type(
+    data: st.DataObject, data_type: types.KalamDataType
+) -> None:
+    values = data.draw(st.lists(nullable(data_type), min_size=1, max_size=4))
+    table = table_of([ColumnDef(1, "c", data_type)])
+    with tempfile.TemporaryDirectory() as place:
+        storage = Storage("local", place)
+        rows = rows_of(table, {"c": values})
+        meta = write_segment(storage, table, ALICE, "t", 1, rows, created_at_us=0)
+        write_manifest(storage, "t", table.table_id, ALICE, [meta])
+        for found in (read_manifest(storage, "t"), list(read_footers(storage))):
+            assert found == [meta]
+            for bound in ("low", "high"):
+                ours = getattr(meta.statistics[1], bound)
+                assert same(getattr(found[0].statistics[1], bound), ours)
+
+
+def test_the_manifest_is_replaced_by_the_next_one(storage: Storage) -> None:
+    one, two = segment(storage, 1), segment(storage, 2)
+    directory = publish(storage, ALICE, one)
+    assert read_manifest(storage, directory) == [one]
+    publish(storage, ALICE, one, two)
+    assert read_manifest(storage, directory) == [one, two]
+    publish(storage, ALICE)
+    assert read_manifest(storage, directory) == []
+    assert read_manifest(storage, "nowhere") is None
+    text = json.loads(storage.read(f"{directory}/manifest.json") or b"")
+    assert (text["table"], text["scope"], text["segments"]) == ("studio.tracks", "alice", [])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format_version": 1}'])
+def test_a_damaged_manifest_is_said_to_be_one(storage: Storage, content: bytes) -> None:
+    storage.write("t/manifest.json", content)
+    with pytest.raises(CorruptError, match=r"^A manifest in storage 'local' is damaged$"):
+        read_manifest(storage, "t")
+
+
+def test_segments_of_all_partitions_are_found_from_their_footers(storage: Storage) -> None:
+    found = [segment(storage, 1), segment(storage, 2), segment(storage, 3, partition=BOB)]
+    assert list(read_footers(storage)) == found
+
+
+def test_a_merged_segment_stands_for_those_it_replaces_in_its_partition(storage: Storage) -> None:
+    segment(storage, 1)
+    segment(storage, 2)
+    other = segment(storage, 3, partition=BOB)
+    merged = segment(storage, 4, replaces=(1, 2, 3))
+    assert {meta.segment_id for meta in read_footers(storage)} == {3, 4}
+    assert list(read_footers(storage)) == [merged, other]
+    # Without the merged one the old ones count again.
+    storage.delete(merged.path)
+    assert [meta.segment_id for meta in read_footers(storage)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("with_manifest", [False, True])
+@pytest.mark.parametrize("part", ["data", "footer", "vectors", "no vectors", "truncated"])
+def test_what_is_damaged_is_named_and_the_rest_is_found(
+    storage: Storage, part: str, with_manifest: bool
+) -> None:
+    bad, good = segment(storage, 1), segment(storage, 2)
+    if with_manifest:
+        publish(storage, ALICE, bad, good)
+    path = bad.path
+    if "vectors" in part:
+        path = f"{vectors_path(bad.path)}/2/f32/c/0/0"
+    place = storage.absolute(path)
+    data = bytearray(place.read_bytes())
+    match part:
+        case "data":
+            data[40] ^= 4
+        case "footer":
+            data[-1] ^= 4
+        case "vectors":
+            data[0] ^= 4
+        case "truncated":
+            del data[-20:]
+    place.write_bytes(data)
+    if part == "no vectors":
+        place.unlink()
+    damaged: list[str] = []
+    assert list(read_footers(storage, on_damaged=damaged.append)) == [good]
+    assert damaged == [bad.path]
+    with pytest.raises(CorruptError, match=r"^A segment in storage 'local' is damaged$"):
+        list(read_footers(storage))
+
+
+def test_files_that_are_no_segments_are_left_alone(storage: Storage) -> None:
+    meta = segment(storage, 1)
+    storage.write("t/notes.txt", b"mine")
+    storage.write("t/s-1.parquet", b"mine")
+    assert list(read_footers(storage)) == [meta]
+    assert list(orphans(storage, [meta.path], older_than_us=2**62)) == []
+
+
+def age(place: Path, *, to_us: int) -> None:
+    for path in [place, *place.rglob("*")] if place.is_dir() else [place]:
+        os.utime(path, ns=(to_us * 1_000, to_us * 1_000))
+
+
+def test_orphans_are_old_unlisted_segments_and_unfinished_files(storage: Storage) -> None:
+    listed, lost, fresh = (segment(storage, number) for number in (1, 2, 3))
+    publish(storage, ALICE, listed)
+    for unfinished in ("x/s-000009.vectors.0badcafe.tmp/1/f32/c/0/0", "x/s-8.parquet.0badcafe.tmp"):
+        place = storage.absolute(unfinished)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"half")
+    for path in storage.base_directory.iterdir():
+        age(path, to_us=1_000)
+    age(storage.absolute(fresh.path), to_us=5_000)
+    age(storage.absolute(vectors_path(fresh.path)), to_us=5_000)
+    found = sorted(orphans(storage, [listed.path], older_than_us=2_000))
+    assert found == sorted(
+        [
+            lost.path,
+            vectors_path(lost.path),
+            "x/s-8.parquet.0badcafe.tmp",
+            "x/s-000009.vectors.0badcafe.tmp",
+        ]
+    )
+    for path in found:
+        storage.delete(path)
+    assert list(orphans(storage, [listed.path], older_than_us=2_000)) == []
+    assert list(read_footers(storage)) == [listed, fresh]
+
+
+def test_a_directory_that_is_still_filled_is_no_orphan(storage: Storage) -> None:
+    with storage.writing_directory("x/s-000009.vectors") as made:
+        made.write("1/f32/c/0/0", b"half")
+        for path in storage.base_directory.rglob("*"):
+            os.utime(path, ns=(1_000, 1_000))
+        assert len(list(orphans(storage, [], older_than_us=10**9))) == 1
+        made.write("1/f32/c/1/0", b"more")
+        assert list(orphans(storage, [], older_than_us=10**9)) == []
