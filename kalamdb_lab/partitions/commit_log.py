@@ -1,0 +1,253 @@
+"""Partitions kept in step with the commit log: every read and every commit passes here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from kalamdb_lab.clock import Clock
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.segments import SegmentMeta
+from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.partitions.partition import Partition, PartitionSnapshot, SeqNumbers
+from kalamdb_lab.partitions.payload import (
+    Row,
+    RowChanges,
+    decode_evicted,
+    decode_flush,
+    decode_rows,
+    encode_rows,
+)
+from kalamdb_lab.store.log import (
+    Entry,
+    EntryKind,
+    ReadTransaction,
+    RemovedVersions,
+    Store,
+    WriteTransaction,
+)
+
+
+@dataclass
+class Commit:
+    """What a writer stages while it holds the write lock.
+
+    Reads through `CommitLog` show the state before the commit; what is staged becomes visible,
+    and durable, all together when the block of `CommitLog.commit` ends.
+    """
+
+    transaction: WriteTransaction
+    at_us: int
+    staged: list[tuple[Entry, RowChanges | None]] = field(default_factory=list)
+
+    def append_rows(
+        self,
+        partition: PartitionKey,
+        table: TableDef,
+        rows: Sequence[Row],
+        *,
+        replaces: Sequence[int] = (),
+        deleted: Sequence[int] = (),
+    ) -> int:
+        """Add row versions and remove others; return the first number that was taken.
+
+        Parameters
+        ----------
+        rows
+            Storage values in the order of ``table.columns``; row ``i`` becomes version
+            ``first + i``.
+        replaces
+            For each row the version it replaces or 0; empty if none replaces any.
+        deleted
+            Versions to delete.
+        """
+        payload = encode_rows(table, rows, replaces, deleted)
+        count = len(rows) + len(deleted)
+        entry = self.transaction.append(partition, EntryKind.ROWS, count, self.at_us, payload)
+        changes = RowChanges(table.schema_version, list(rows), list(replaces), list(deleted))
+        self.staged.append((entry, changes))
+        return entry.seq
+
+    def append_segment(self, meta: SegmentMeta) -> None:
+        """List a segment whose rows are new; its versions are the numbers it takes.
+
+        The segment must have been written with ``min_seq = transaction.last_seq() + 1``.
+        """
+        entry = self.transaction.append(
+            meta.partition, EntryKind.SEGMENT, meta.row_count, self.at_us, b""
+        )
+        assert entry.seq == meta.min_seq
+        self.transaction.add_segment(meta, RemovedVersions())
+        self.staged.append((entry, None))
+
+    def append_event(self, partition: PartitionKey, kind: EntryKind, payload: bytes = b"") -> int:
+        """Tell other readers of the log that segments or entries of a partition moved."""
+        entry = self.transaction.append(partition, kind, 1, self.at_us, payload)
+        self.staged.append((entry, None))
+        return entry.seq
+
+
+class CommitLog:
+    """The partitions of one database, as the log has them up to `applied_seq`.
+
+    Parameters
+    ----------
+    store : Store
+    clock : Clock
+    seq_numbers : callable
+        All versions that a segment holds, for removals that bounds alone cannot place.
+
+    Notes
+    -----
+    Thread-safe. A reader never waits for a writer of another process; within the process it
+    waits only while an entry is applied, never while one is made durable.
+    """
+
+    def __init__(self, store: Store, clock: Clock, seq_numbers: SeqNumbers) -> None:
+        self._store = store
+        self._seq_numbers = seq_numbers
+        self._clock = clock
+        self._state = threading.RLock()
+        self._partitions: dict[PartitionKey, Partition] = {}
+        self._data_version = -1
+        self._listeners: list[Callable[[Entry], None]] = []
+        with store.read() as transaction:
+            self._applied_seq = transaction.last_seq()
+
+    @property
+    def applied_seq(self) -> int:
+        """The number up to which this process has read the log."""
+        return self._applied_seq
+
+    @property
+    def seq_numbers(self) -> SeqNumbers:
+        """How the versions of a segment are looked up."""
+        return self._seq_numbers
+
+    @property
+    def store(self) -> Store:
+        """The store below, for work on segments that needs its transactions."""
+        return self._store
+
+    # --- reading ------------------------------------------------------------------------------
+
+    @contextmanager
+    def at_newest(self, wanted: Iterable[PartitionKey] = ()) -> Iterator[int]:
+        """Hold the state at the newest commit, with these partitions loaded, during the block.
+
+        Yields the number of the log that the state stands at. The block must be short: it may
+        take snapshots and look keys up, not run queries.
+        """
+        with self._state:
+            version = self._store.data_version()
+            missing = [key for key in wanted if key not in self._partitions]
+            if version != self._data_version or missing:
+                with self._store.read() as transaction:
+                    self._follow(transaction)
+                    for key in missing:
+                        self._load(key, transaction)
+                self._data_version = version
+            yield self._applied_seq
+
+    def partition(self, key: PartitionKey) -> Partition:
+        """Return a partition as it stands; call it within `at_newest` or `commit`."""
+        with self._state:
+            found = self._partitions.get(key)
+            if found is None:
+                with self._store.read() as transaction:
+                    self._follow(transaction)
+                    found = self._load(key, transaction)
+            return found
+
+    def snapshot(self, wanted: Sequence[tuple[PartitionKey, TableDef]]) -> list[PartitionSnapshot]:
+        """Return the partitions at one number of the log, the newest."""
+        with self.at_newest([key for key, _ in wanted]):
+            return [self._partitions[key].snapshot(table) for key, table in wanted]
+
+    def scopes(self, table_key: int) -> list[str]:
+        """Return the scopes in which a table has or had rows, in ascending order."""
+        with self._store.read() as transaction:
+            return transaction.scopes(table_key)
+
+    def subscribe(self, listener: Callable[[Entry], None]) -> None:
+        """Call ``listener`` for every entry applied from now on, in order, under the lock."""
+        with self._state:
+            self._listeners.append(listener)
+
+    def _load(self, key: PartitionKey, transaction: ReadTransaction) -> Partition:
+        partition = Partition(key, self._seq_numbers)
+        partition.set_segments(transaction.segments(key))
+        for entry in transaction.hot_entries(key):
+            partition.add_rows(entry.seq, entry.at_us, decode_rows(entry.payload))
+        self._partitions[key] = partition
+        return partition
+
+    def _follow(self, transaction: ReadTransaction) -> None:
+        if self._applied_seq < transaction.log_start():
+            # Entries that we never saw were trimmed: what we hold cannot be brought up to date.
+            self._partitions.clear()
+            self._applied_seq = transaction.last_seq()
+            return
+        for entry in transaction.entries_after(self._applied_seq):
+            self._apply(entry, None, transaction)
+
+    def _apply(
+        self, entry: Entry, changes: RowChanges | None, transaction: ReadTransaction
+    ) -> None:
+        partition = self._partitions.get(entry.partition)
+        if partition is not None:
+            match entry.kind:
+                case EntryKind.ROWS:
+                    # A dropped partition's entries lost their payload; its DROP entry follows.
+                    if entry.payload:
+                        decoded = decode_rows(entry.payload) if changes is None else changes
+                        partition.add_rows(entry.seq, entry.at_us, decoded)
+                case EntryKind.FLUSH:
+                    partition.forget_flushed(decode_flush(entry.payload).upto_seq)
+                    partition.set_segments(transaction.segments(entry.partition))
+                case EntryKind.SEGMENT | EntryKind.COMPACT:
+                    partition.set_segments(transaction.segments(entry.partition))
+                case EntryKind.EVICT:
+                    partition.forget_entries(decode_evicted(entry.payload).entry_seqs)
+                case EntryKind.DROP:
+                    partition.forget_all()
+        self._applied_seq = entry.seq + max(entry.count, 1) - 1
+        for listener in self._listeners:
+            listener(entry)
+
+    # --- writing ------------------------------------------------------------------------------
+
+    @contextmanager
+    def commit(self) -> Iterator[Commit]:
+        """Take the write lock, read what others committed, and commit what the block stages.
+
+        Raises
+        ------
+        BusyError
+            If the lock is not free in time.
+        StorageError
+            If the commit could not be made durable; nothing of it happened then.
+        """
+        with self._store.write() as transaction:
+            with self._state:
+                self._follow(transaction)
+            commit = Commit(transaction, self._clock.now_us())
+            yield commit
+        if commit.staged:
+            self._apply_own(commit)
+
+    def _apply_own(self, commit: Commit) -> None:
+        with self._state:
+            first = commit.staged[0][0].seq
+            if self._applied_seq >= first:
+                return  # a reader in another thread was faster and took it from the store
+            if self._applied_seq == first - 1 and all(
+                changes is not None for _, changes in commit.staged
+            ):
+                for entry, changes in commit.staged:
+                    self._apply(entry, changes, commit.transaction)
+                return
+            with self._store.read() as transaction:
+                self._follow(transaction)

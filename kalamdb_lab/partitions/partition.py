@@ -1,0 +1,363 @@
+"""One partition in memory: what the log says of it that no segment holds yet.
+
+The only way to change a partition is to apply the next entry of the log, whoever wrote it, so
+the state of a process is always the log up to one number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from kalamdb_lab.arrow.arrays import array_from_storage, coerce_array
+from kalamdb_lab.arrow.schemas import field_for
+from kalamdb_lab.model.datatypes import StorageValue
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.segments import SegmentMeta
+from kalamdb_lab.model.tables import ColumnDef, TableDef
+from kalamdb_lab.partitions.payload import Row, RowChanges
+from kalamdb_lab.store.log import ListedSegment, RemovedVersions
+
+Seqs = npt.NDArray[np.int64]
+
+_NO_SEQS: Seqs = np.empty(0, np.int64)
+_MANY_CHUNKS = 16
+SEQ_FIELD = pa.field("_seq", pa.int64(), nullable=False)
+
+
+SeqNumbers = Callable[[SegmentMeta, TableDef], Seqs]
+"""All ``_seq`` of a segment, ascending: `SegmentReader.seq_numbers`."""
+
+
+class Removal(NamedTuple):
+    """When a version was removed, and whether its row was deleted rather than replaced.
+
+    ``hot`` is true if the version was a hot row then, so that no segment holds it.
+    """
+
+    at_seq: int
+    deleted: bool
+    hot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentView:
+    """A segment as one snapshot sees it.
+
+    Attributes
+    ----------
+    removed : (n,) int64, ascending
+        All versions that a plain read leaves out.
+    deleted : (m,) int64, ascending
+        Those of them that were deleted: what ``_deleted`` shows.
+    """
+
+    meta: SegmentMeta
+    removed: Seqs
+    deleted: Seqs
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSnapshot:
+    """One partition at one number of the log; nothing in it ever changes.
+
+    Attributes
+    ----------
+    hot : pa.Table
+        Live hot rows in the newest schema (hidden columns too) and ``_seq``, ascending.
+    hot_deleted : pa.Table
+        Hot rows that were deleted, alike.
+    """
+
+    partition: PartitionKey
+    hot: pa.Table
+    hot_deleted: pa.Table
+    segments: tuple[SegmentView, ...]
+
+    @property
+    def row_count(self) -> int:
+        """Live rows."""
+        flushed = sum(view.meta.row_count - len(view.removed) for view in self.segments)
+        return int(self.hot.num_rows) + flushed
+
+
+class Partition:
+    """The hot rows, removals and live segments of one (table, scope).
+
+    Not thread-safe: its `CommitLog` holds a lock around every call.
+    """
+
+    def __init__(self, key: PartitionKey, seq_numbers: SeqNumbers) -> None:
+        self.key = key
+        self._seq_numbers = seq_numbers
+        self.revision = 0
+        self.rows: dict[int, tuple[int, Row]] = {}
+        """Version number to (schema version, row): live or deleted, not replaced; ascending."""
+        self.removed: dict[int, Removal] = {}
+        """Removals that no segment's list holds yet, by the version removed."""
+        self.entries: list[tuple[int, int, int]] = []
+        """(seq, rows, time in µs) of the hot entries, ascending by seq."""
+        self.segments: dict[int, ListedSegment] = {}
+        self._keys: dict[StorageValue, int] = {}
+        self._unkeyed: list[int] = []
+        self._chunks: list[pa.Table] = []
+        self._chunks_version = 0
+        self._unfolded: list[int] = []
+        self._snapshot: PartitionSnapshot | None = None
+        self._snapshot_for = (-1, -1)
+
+    # --- applying the log ---------------------------------------------------------------
+
+    def add_rows(self, seq: int, at_us: int, changes: RowChanges) -> None:
+        """Apply a ROWS entry."""
+        version = changes.schema_version
+        for offset, row in enumerate(changes.rows):
+            self.rows[seq + offset] = (version, row)
+        new = range(seq, seq + len(changes.rows))
+        self._unkeyed.extend(new)
+        self._unfolded.extend(new)
+        self.entries.append((seq, len(changes.rows), at_us))
+        for offset, replaced in enumerate(changes.replaces):
+            if replaced:
+                hot = self.rows.pop(replaced, None) is not None
+                self.removed[replaced] = Removal(seq + offset, deleted=False, hot=hot)
+        for offset, deleted in enumerate(changes.deleted):
+            at_seq = seq + len(changes.rows) + offset
+            self.removed[deleted] = Removal(at_seq, deleted=True, hot=deleted in self.rows)
+        self.revision += 1
+
+    def set_segments(self, segments: Iterable[ListedSegment]) -> None:
+        """Take over the manifest's list of live segments."""
+        self.segments = {listed.meta.segment_id: listed for listed in segments}
+        self.revision += 1
+
+    def forget_flushed(self, upto_seq: int) -> None:
+        """Drop what a flush moved into segments: everything up to that number."""
+        self.rows = {seq: row for seq, row in self.rows.items() if seq > upto_seq}
+        self.removed = {
+            seq: removal for seq, removal in self.removed.items() if removal.at_seq > upto_seq
+        }
+        self.entries = [entry for entry in self.entries if entry[0] > upto_seq]
+        self._forget_derived()
+
+    def forget_entries(self, entry_seqs: Iterable[int]) -> None:
+        """Drop whole entries: expired events of a stream."""
+        gone = set(entry_seqs)
+        for seq, count, _ in self.entries:
+            if seq in gone:
+                for version in range(seq, seq + count):
+                    self.rows.pop(version, None)
+                    self.removed.pop(version, None)
+        self.entries = [entry for entry in self.entries if entry[0] not in gone]
+        self._forget_derived()
+
+    def forget_all(self) -> None:
+        """Drop everything: the partition was dropped."""
+        self.rows, self.removed, self.entries, self.segments = {}, {}, [], {}
+        self._forget_derived()
+
+    def _forget_derived(self) -> None:
+        self._keys, self._unkeyed = {}, list(self.rows)
+        self._chunks, self._unfolded = [], list(self.rows)
+        self.revision += 1
+
+    # --- looking up -----------------------------------------------------------------------
+
+    def live_seq(self, key: StorageValue, table: TableDef) -> int | None:
+        """Return the version of the live hot row with this primary key, if there is one."""
+        if self._unkeyed:
+            places: dict[int, int] = {}
+            for seq in self._unkeyed:
+                if (entry := self.rows.get(seq)) is not None:
+                    version, row = entry
+                    if version not in places:
+                        places[version] = key_position(table, version)
+                    self._keys[row[places[version]]] = seq
+            self._unkeyed = []
+        found = self._keys.get(key)
+        return found if found in self.rows and found not in self.removed else None
+
+    def live_rows(self) -> Iterator[tuple[int, int, Row]]:
+        """Yield (version, schema version, row) of the live hot rows, ascending."""
+        for seq, (version, row) in self.rows.items():
+            if seq not in self.removed:
+                yield seq, version, row
+
+    def segment_views(self, table: TableDef) -> list[SegmentView]:
+        """Return the live segments with their removed versions as of now, by segment id."""
+        fresh = owners(self.removed, self.segments.values(), self._seq_numbers, table)
+        return [
+            _view(listed, fresh.get(segment_id, {})) for segment_id, listed in self.segments.items()
+        ]
+
+    # --- Arrow ----------------------------------------------------------------------------
+
+    def snapshot(self, table: TableDef) -> PartitionSnapshot:
+        """Return the partition as it is now; repeated calls without a change are free."""
+        wanted = (self.revision, table.schema_version)
+        if self._snapshot is None or self._snapshot_for != wanted:
+            hot, hot_deleted = self._hot_tables(table)
+            views = tuple(self.segment_views(table))
+            self._snapshot = PartitionSnapshot(self.key, hot, hot_deleted, views)
+            self._snapshot_for = wanted
+        return self._snapshot
+
+    def expired_seqs(self, before_us: int) -> Seqs:
+        """Return the versions of entries not younger than that time, ascending."""
+        ranges = [
+            np.arange(seq, seq + count, dtype=np.int64)
+            for seq, count, at_us in self.entries
+            if at_us <= before_us
+        ]
+        return np.concatenate(ranges) if ranges else _NO_SEQS
+
+    def _hot_tables(self, table: TableDef) -> tuple[pa.Table, pa.Table]:
+        if self._chunks_version != table.schema_version:
+            self._chunks, self._unfolded = [], list(self.rows)
+            self._chunks_version = table.schema_version
+        if self._unfolded:
+            fresh = [(seq, *self.rows[seq]) for seq in self._unfolded if seq in self.rows]
+            self._unfolded = []
+            if fresh:
+                self._chunks.append(fold_rows(table, fresh))
+        if len(self._chunks) > _MANY_CHUNKS:
+            # DuckDB pays per chunk; merging everything now and then keeps the sum linear enough.
+            self._chunks = [pa.concat_tables(self._chunks).combine_chunks()]
+        if not self._chunks:
+            empty = fold_rows(table, [])
+            return empty, empty
+        everything = pa.concat_tables(self._chunks)
+        if not self.removed:
+            return everything, everything.slice(0, 0)
+        seqs = everything.column("_seq").to_numpy()
+        gone = np.isin(seqs, np.fromiter(self.removed, np.int64, len(self.removed)))
+        if not gone.any():
+            return everything, everything.slice(0, 0)
+        live = everything.filter(pa.array(~gone))
+        deleted_seqs = [seq for seq, removal in self.removed.items() if removal.deleted]
+        deleted = np.isin(seqs, np.array(deleted_seqs, np.int64))
+        return live, everything.filter(pa.array(deleted))
+
+
+def key_position(table: TableDef, version: int) -> int:
+    """Return where the primary key stands in rows of that schema version."""
+    key = table.primary_key
+    assert key is not None
+    for at, column in enumerate(table.columns_at(version)):
+        if column.column_id == key.column_id:
+            return at
+    raise AssertionError("a primary key cannot be dropped")
+
+
+def owners(
+    removals: Mapping[int, Removal],
+    segments: Iterable[ListedSegment],
+    seq_numbers: SeqNumbers,
+    table: TableDef,
+) -> dict[int, dict[int, Removal]]:
+    """Return for each segment the removals of versions that it holds.
+
+    The range of a segment may have holes in which versions of another one lie, so bounds decide
+    only when they name one segment, or one without holes; else the numbers are looked up.
+    """
+    metas = [listed.meta for listed in segments]
+    found: dict[int, dict[int, Removal]] = {}
+    for seq, removal in removals.items():
+        if removal.hot:
+            continue
+        candidates = [meta for meta in metas if meta.min_seq <= seq <= meta.max_seq]
+        if len(candidates) > 1:
+            whole = [m for m in candidates if m.max_seq - m.min_seq + 1 == m.row_count]
+            candidates = whole or [m for m in candidates if _holds(seq_numbers(m, table), seq)]
+        for meta in candidates[:1]:
+            found.setdefault(meta.segment_id, {})[seq] = removal
+    return found
+
+
+def _holds(seqs: Seqs, seq: int) -> bool:
+    at = int(np.searchsorted(seqs, seq))
+    return at < len(seqs) and int(seqs[at]) == seq
+
+
+def _view(listed: ListedSegment, fresh: Mapping[int, Removal]) -> SegmentView:
+    removed = np.frombuffer(listed.removed.seqs, np.int64)
+    deleted = removed[np.frombuffer(listed.removed.deleted, np.uint8).astype(bool)]
+    if fresh:
+        gone = [seq for seq, removal in fresh.items() if removal.deleted]
+        removed = np.union1d(removed, np.fromiter(fresh, np.int64, len(fresh)))
+        deleted = np.union1d(deleted, np.array(gone, np.int64))
+    return SegmentView(listed.meta, removed, deleted)
+
+
+def encode_removed(removals: dict[int, Removal]) -> RemovedVersions:
+    """Return removals as the blobs of a segment's list."""
+    seqs = sorted(removals)
+    return RemovedVersions(
+        np.array(seqs, np.int64).tobytes(),
+        np.array([removals[seq].at_seq for seq in seqs], np.int64).tobytes(),
+        np.array([removals[seq].deleted for seq in seqs], np.uint8).tobytes(),
+    )
+
+
+def decode_removed(removed: RemovedVersions) -> dict[int, Removal]:
+    """Return a segment's list as removals by version."""
+    seqs = np.frombuffer(removed.seqs, np.int64).tolist()
+    at = np.frombuffer(removed.removed_at, np.int64).tolist()
+    deleted = np.frombuffer(removed.deleted, np.uint8).tolist()
+    return {
+        seq: Removal(at_seq, bool(flag))
+        for seq, at_seq, flag in zip(seqs, at, deleted, strict=True)
+    }
+
+
+def fold_rows(table: TableDef, rows: list[tuple[int, int, Row]]) -> pa.Table:
+    """Return (version, schema version, row) triples as Arrow in the table's newest schema.
+
+    Rows of older schema versions are read through their column ids: what was dropped is left
+    out, what came later shows the column's fill, what changed its type is converted.
+    """
+    fields = [field_for(column) for column in table.columns]
+    parts: list[list[pa.Array]] = []
+    start = 0
+    while start < len(rows):
+        version = rows[start][1]
+        end = start
+        while end < len(rows) and rows[end][1] == version:
+            end += 1
+        parts.append(_fold_version(table, version, rows[start:end]))
+        start = end
+    schema = pa.schema([*fields, SEQ_FIELD])
+    if not parts:
+        return schema.empty_table()
+    tables = [pa.Table.from_arrays(arrays, schema=schema) for arrays in parts]
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+
+
+def _fold_version(
+    table: TableDef, version: int, rows: list[tuple[int, int, Row]]
+) -> list[pa.Array]:
+    written = {
+        column.column_id: (at, column) for at, column in enumerate(table.columns_at(version))
+    }
+    arrays: list[pa.Array] = []
+    for column in table.columns:
+        at_and_old = written.get(column.column_id)
+        if at_and_old is None:
+            arrays.append(array_from_storage([column.fill] * len(rows), column.data_type))
+            continue
+        at, old = at_and_old
+        values = array_from_storage([row[at] for _, _, row in rows], old.data_type)
+        arrays.append(_converted(values, old, column))
+    arrays.append(pa.array([seq for seq, _, _ in rows], pa.int64()))
+    return arrays
+
+
+def _converted(values: pa.Array, old: ColumnDef, new: ColumnDef) -> pa.Array:
+    if old.data_type == new.data_type:
+        return values
+    return coerce_array(values, field_for(old), new.data_type, column=new.name)

@@ -1,0 +1,102 @@
+"""Where segments of a partition are written, and how their files come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from kalamdb_lab.clock import Clock
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.segments import SegmentMeta
+from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.segments.layout import segment_paths
+from kalamdb_lab.segments.manifest_file import write_manifest
+from kalamdb_lab.segments.storage import Storage
+from kalamdb_lab.segments.writer import write_segment
+from kalamdb_lab.store.log import Store
+
+
+class SegmentHome:
+    """Writes, lists and deletes segment files through the storage of their table.
+
+    Parameters
+    ----------
+    place : callable
+        Storage and directory for new segments of a partition.
+    storage : callable
+        A storage by its id, for segments that lie already.
+    """
+
+    def __init__(
+        self,
+        place: Callable[[TableDef, str], tuple[Storage, str]],
+        storage: Callable[[str], Storage],
+        clock: Clock,
+    ) -> None:
+        self._place = place
+        self._storage = storage
+        self._clock = clock
+
+    def write(
+        self,
+        table: TableDef,
+        key: PartitionKey,
+        rows: pa.Table,
+        store: Store,
+        *,
+        replaces: Sequence[int] = (),
+    ) -> SegmentMeta:
+        """Write rows (newest schema and ``_seq``, ascending) as a new segment, not yet listed."""
+        with store.write() as transaction:
+            segment_id = transaction.next_segment_id()
+        return self.write_as(table, key, rows, segment_id, replaces=replaces)
+
+    def write_as(
+        self,
+        table: TableDef,
+        key: PartitionKey,
+        rows: pa.Table,
+        segment_id: int,
+        *,
+        replaces: Sequence[int] = (),
+    ) -> SegmentMeta:
+        """Write rows under an id that the caller took; ``replaces`` lists segments it merges."""
+        storage, directory = self._place(table, key.scope)
+        return write_segment(
+            storage,
+            table,
+            key,
+            directory,
+            segment_id,
+            rows,
+            created_at_us=self._clock.now_us(),
+            replaces=replaces,
+        )
+
+    def published(self, table: TableDef, key: PartitionKey, store: Store) -> None:
+        """Write ``manifest.json`` beside the segments that are live now."""
+        with store.read() as transaction:
+            metas = [listed.meta for listed in transaction.segments(key)]
+        storage, directory = self._place(table, key.scope)
+        write_manifest(storage, directory, table.table_id, key, metas)
+
+    def discard(self, meta: SegmentMeta) -> None:
+        """Delete the files of a segment that is not listed; a failure leaves an orphan."""
+        storage = self._storage(meta.storage_id)
+        for path in segment_paths(meta):
+            storage.discard(path)
+
+    def forget_retired(self, store: Store, grace_s: int) -> int:
+        """Delete the files of segments retired longer ago than the grace time; return how many."""
+        before_us = self._clock.now_us() - grace_s * 1_000_000
+        with store.read() as transaction:
+            gone = transaction.retired_segments(before_us)
+        for meta in gone:
+            storage = self._storage(meta.storage_id)
+            for path in segment_paths(meta):
+                storage.delete(path)
+        if gone:
+            with store.write() as transaction:
+                transaction.forget_segments([meta.segment_id for meta in gone])
+        return len(gone)
