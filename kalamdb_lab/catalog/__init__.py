@@ -1,0 +1,1 @@
+"""Definitions: entity stores over system partitions, schemas, storages, bootstrap."""

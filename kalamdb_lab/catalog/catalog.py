@@ -1,0 +1,201 @@
+"""The catalog of one database: users, namespaces, storages, tables and views."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from kalamdb_lab.catalog.definitions import (
+    namespace_of,
+    namespace_row,
+    storage_of,
+    storage_row,
+    table_of,
+    table_row,
+    user_of,
+    user_row,
+)
+from kalamdb_lab.catalog.entity_store import EntityStore
+from kalamdb_lab.catalog.system_tables import (
+    NAMESPACES,
+    STORAGES,
+    SYSTEM_TABLES,
+    TABLES,
+    USERS,
+    system_table,
+)
+from kalamdb_lab.errors import AlreadyExistsError, NotFoundError
+from kalamdb_lab.model.entities import AuthType, Namespace, StorageDef, User
+from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, ROOT_USER, SYSTEM_NAMESPACE, TableId
+from kalamdb_lab.model.roles import Role
+from kalamdb_lab.model.tables import TableDef, TableKind
+from kalamdb_lab.partitions.commit_log import Commit, CommitLog
+from kalamdb_lab.segments.reader import SegmentReader
+from kalamdb_lab.segments.storage import SHARED_TEMPLATE, USER_TEMPLATE, Storage
+
+
+class Catalog:
+    """Every definition of the database, as of the newest commit.
+
+    Lookups cost a dictionary access after the log was followed; changes are staged on a
+    `Commit`, so that one statement is one commit.
+    """
+
+    def __init__(self, log: CommitLog, reader: SegmentReader) -> None:
+        self._log = log
+        self.users: EntityStore[User] = EntityStore(log, reader, USERS, user_row, user_of)
+        self.namespaces: EntityStore[Namespace] = EntityStore(
+            log, reader, NAMESPACES, namespace_row, namespace_of
+        )
+        self.storages: EntityStore[StorageDef] = EntityStore(
+            log, reader, STORAGES, storage_row, storage_of
+        )
+        self.tables: EntityStore[TableDef] = EntityStore(log, reader, TABLES, table_row, table_of)
+        self._by_table_key: dict[int, TableDef] = {}
+        self._by_table_key_at = -1
+
+    def bootstrap(self) -> None:
+        """Give a new database its root user, default namespace and local storage."""
+        if ROOT_USER in self.users.all():
+            return
+        with self._log.commit() as commit:
+            if ROOT_USER in self.users.all():
+                return  # another process opened the new directory at the same moment
+            now_us = commit.at_us
+            self.users.put(commit, User(ROOT_USER, Role.SYSTEM, AuthType.INTERNAL, now_us, now_us))
+            self.namespaces.put(commit, Namespace(DEFAULT_NAMESPACE, now_us, ROOT_USER))
+            local = StorageDef(
+                "local", "local", "filesystem", "", SHARED_TEMPLATE, USER_TEMPLATE, now_us, now_us
+            )
+            self.storages.put(commit, local)
+
+    # --- tables and views ---------------------------------------------------------------------
+
+    @property
+    def revision(self) -> tuple[int, int]:
+        """Changes with every change of a table, view or namespace."""
+        return self.tables.revision, self.namespaces.revision
+
+    def find_table(self, table_id: TableId) -> TableDef | None:
+        """Return a table, view or system table, or None."""
+        if table_id.namespace == SYSTEM_NAMESPACE:
+            return system_table(table_id.name)
+        return self.tables.get(str(table_id))
+
+    def table(self, table_id: TableId) -> TableDef:
+        """Return a table, view or system table; raises `NotFoundError` with near misses."""
+        found = self.find_table(table_id)
+        if found is None:
+            raise NotFoundError("Table", str(table_id), nearby=self._nearby(table_id))
+        return found
+
+    def table_by_key(self, table_key: int) -> TableDef | None:
+        """Return the table that has this key now, or None if it was dropped."""
+        if self._by_table_key_at != self.tables.revision:
+            self._by_table_key = {t.table_key: t for t in self.tables.all().values()} | {
+                t.table_key: t for t in SYSTEM_TABLES.values()
+            }
+            self._by_table_key_at = self.tables.revision
+        return self._by_table_key.get(table_key)
+
+    def tables_in(self, namespace: str | None) -> list[TableDef]:
+        """Return tables and views of one namespace, or of all but ``system``, by name."""
+        if namespace == SYSTEM_NAMESPACE:
+            return sorted(SYSTEM_TABLES.values(), key=lambda table: table.table_id)
+        chosen = (
+            table
+            for table in self.tables.all().values()
+            if namespace is None or table.table_id.namespace == namespace
+        )
+        return sorted(chosen, key=lambda table: table.table_id)
+
+    def check_free(self, table_id: TableId) -> None:
+        """Raise `AlreadyExistsError` if a table or view has this name."""
+        taken = self.tables.get(str(table_id))
+        if taken is not None:
+            kind = "View" if taken.kind is TableKind.VIEW else "Table"
+            raise AlreadyExistsError(kind, str(table_id))
+
+    def create_table(self, commit: Commit, table: TableDef) -> None:
+        """Stage a new table or view, and count it in its namespace."""
+        self.tables.put(commit, table)
+        self._count(commit, table.table_id.namespace, 1)
+
+    def drop_tables(self, commit: Commit, tables: Iterable[TableDef]) -> None:
+        """Stage the removal of tables and views of one namespace."""
+        dropped = list(tables)
+        for table in dropped:
+            self.tables.delete(commit, str(table.table_id))
+        if dropped:
+            self._count(commit, dropped[0].table_id.namespace, -len(dropped))
+
+    def _count(self, commit: Commit, namespace: str, change: int) -> None:
+        entry = self.namespace(namespace)
+        self.namespaces.put(commit, replace(entry, table_count=entry.table_count + change))
+
+    def _nearby(self, table_id: TableId) -> list[str]:
+        in_place = [t.table_id.name for t in self.tables_in(table_id.namespace)]
+        near = difflib.get_close_matches(table_id.name, in_place, n=1, cutoff=0.6)
+        if near:
+            return [f"{table_id.namespace}.{near[0]}"]
+        elsewhere = [
+            str(t.table_id) for t in self.tables.all().values() if t.table_id.name == table_id.name
+        ]
+        return sorted(elsewhere)[:1]
+
+    # --- namespaces and users -----------------------------------------------------------------
+
+    def namespace(self, name: str) -> Namespace:
+        """Return a namespace; raises `NotFoundError` with near misses."""
+        found = self.namespaces.get(name)
+        if found is None:
+            near = difflib.get_close_matches(name, list(self.namespaces.all()), n=1, cutoff=0.6)
+            raise NotFoundError("Namespace", name, nearby=near)
+        return found
+
+    def role_of(self, user_id: str) -> Role:
+        """Return the role of a user; an id that nobody registered counts as role user."""
+        user = self.users.get(user_id)
+        return Role.USER if user is None else user.role
+
+
+class StorageRegistry:
+    """Storages as objects that open files; made once per definition.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    base_directory : Path
+        Where ``local`` lies and what other relative base directories start from.
+    """
+
+    def __init__(self, catalog: Catalog, base_directory: Path) -> None:
+        self._catalog = catalog
+        self._base_directory = base_directory
+        self._made: dict[str, tuple[StorageDef, Storage]] = {}
+
+    def storage(self, storage_id: str) -> Storage:
+        """Return a storage; raises `NotFoundError`."""
+        definition = self._catalog.storages.get(storage_id)
+        if definition is None:
+            raise NotFoundError("Storage", storage_id)
+        made = self._made.get(storage_id)
+        if made is None or made[0] != definition:
+            made = (definition, self._make(definition))
+            self._made[storage_id] = made
+        return made[1]
+
+    def place(self, table: TableDef, scope: str) -> tuple[Storage, str]:
+        """Return where new segments of a partition go: storage and relative directory."""
+        storage = self.storage(table.options.storage_id or "local")
+        return storage, storage.directory(table.table_id, scope if table.kind.is_scoped else None)
+
+    def _make(self, definition: StorageDef) -> Storage:
+        return Storage(
+            definition.storage_id,
+            self._base_directory / definition.base_directory,
+            shared_template=definition.shared_tables_template,
+            user_template=definition.user_tables_template,
+        )

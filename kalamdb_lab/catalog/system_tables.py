@@ -1,0 +1,129 @@
+"""The system tables: ordinary partitions on the same log, with fixed definitions."""
+
+from __future__ import annotations
+
+from kalamdb_lab.model.datatypes import (
+    BIGINT,
+    BOOLEAN,
+    BYTES,
+    DATETIME,
+    INT,
+    JSON,
+    TEXT,
+    KalamDataType,
+)
+from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, TableId
+from kalamdb_lab.model.tables import (
+    ColumnDef,
+    SchemaChange,
+    TableDef,
+    TableKind,
+    TableOptions,
+)
+
+FIRST_FREE_TABLE_KEY = 1_000
+"""Keys below belong to system tables."""
+
+
+def _table(
+    table_key: int, name: str, key: str, *columns: tuple[str, KalamDataType, str]
+) -> TableDef:
+    """Define a table; the third part of a column is "", "?" (nullable) or "hidden"."""
+    definitions = tuple(
+        ColumnDef(
+            column_id=at,
+            name=column,
+            data_type=data_type,
+            nullable=note == "?" or (note == "hidden" and column != key),
+            position=at,
+            primary_key=column == key,
+            hidden=note == "hidden",
+        )
+        for at, (column, data_type, note) in enumerate(columns, start=1)
+    )
+    return TableDef(
+        table_key=table_key,
+        table_id=TableId(SYSTEM_NAMESPACE, name),
+        kind=TableKind.SYSTEM,
+        history=(SchemaChange(1, 0, "root", "CREATE TABLE", definitions),),
+        options=TableOptions(deleted_retention_hours=0),
+    )
+
+
+USERS = _table(
+    1,
+    "users",
+    "user_id",
+    ("user_id", TEXT, ""),
+    ("role", TEXT, ""),
+    ("email", TEXT, "?"),
+    ("auth_type", TEXT, ""),
+    ("auth_data", JSON, "?"),
+    ("storage_mode", TEXT, ""),
+    ("storage_id", TEXT, "?"),
+    ("created_at", DATETIME, ""),
+    ("updated_at", DATETIME, ""),
+    ("last_login_at", DATETIME, "?"),
+    ("deleted_at", DATETIME, "?"),
+    ("__kalam_password_hash", TEXT, "hidden"),
+)
+
+NAMESPACES = _table(
+    2,
+    "namespaces",
+    "namespace_id",
+    ("namespace_id", TEXT, ""),
+    ("description", TEXT, "?"),
+    ("options", JSON, ""),
+    ("table_count", BIGINT, ""),
+    ("created_at", DATETIME, ""),
+    ("created_by", TEXT, ""),
+)
+
+STORAGES = _table(
+    3,
+    "storages",
+    "storage_id",
+    ("storage_id", TEXT, ""),
+    ("storage_name", TEXT, ""),
+    ("storage_type", TEXT, ""),
+    ("description", TEXT, "?"),
+    ("base_directory", TEXT, ""),
+    ("shared_tables_template", TEXT, ""),
+    ("user_tables_template", TEXT, ""),
+    ("credentials", TEXT, "?"),
+    ("config", JSON, "?"),
+    ("created_at", DATETIME, ""),
+    ("updated_at", DATETIME, ""),
+)
+
+TABLES = _table(
+    4,
+    "tables",
+    "__kalam_table_id",
+    ("namespace_id", TEXT, ""),
+    ("table_name", TEXT, ""),
+    ("table_type", TEXT, ""),
+    ("storage_id", TEXT, "?"),
+    ("access_level", TEXT, "?"),
+    ("schema_version", INT, ""),
+    ("primary_key", TEXT, "?"),
+    ("options", JSON, ""),
+    ("is_registered", BOOLEAN, ""),
+    ("view_definition", TEXT, "?"),
+    ("created_at", DATETIME, ""),
+    ("updated_at", DATETIME, ""),
+    ("created_by", TEXT, ""),
+    ("__kalam_table_id", TEXT, "hidden"),
+    ("__kalam_definition", BYTES, "hidden"),
+)
+
+SYSTEM_TABLES: dict[str, TableDef] = {
+    table.table_id.name: table for table in (USERS, NAMESPACES, STORAGES, TABLES)
+}
+SYSTEM_TABLE_ALIASES = {"schemas": "tables"}
+
+
+def system_table(name: str) -> TableDef | None:
+    """Return a system table by its folded name or alias."""
+    return SYSTEM_TABLES.get(SYSTEM_TABLE_ALIASES.get(name, name))
