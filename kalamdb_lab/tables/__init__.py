@@ -1,0 +1,1 @@
+"""The rules of USER, SHARED and STREAM tables."""

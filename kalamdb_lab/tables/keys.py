@@ -1,0 +1,94 @@
+"""Primary keys across hot rows and segments."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from uuid import UUID
+
+import numpy as np
+
+from kalamdb_lab.errors import DuplicateKeyError
+from kalamdb_lab.model.datatypes import StorageValue
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.tables import ColumnDef, TableDef
+from kalamdb_lab.model.values import from_storage
+from kalamdb_lab.partitions.commit_log import CommitLog
+from kalamdb_lab.segments.keys import SegmentKeys
+
+
+class KeyLookup:
+    """Finds the live version of a primary key in one partition.
+
+    Parameters
+    ----------
+    log : CommitLog
+    segment_keys : SegmentKeys
+        Finds keys in segments: manifest bounds first, the key column only then.
+    """
+
+    def __init__(self, log: CommitLog, segment_keys: SegmentKeys) -> None:
+        self._log = log
+        self._segment_keys = segment_keys
+
+    def find(
+        self, table: TableDef, key: PartitionKey, values: Sequence[StorageValue]
+    ) -> dict[StorageValue, int]:
+        """Return the live version of each key that is taken; the rest are left out.
+
+        Call it within `CommitLog.at_newest` or `CommitLog.commit`.
+        """
+        partition = self._log.partition(key)
+        found: dict[StorageValue, int] = {}
+        missing: list[StorageValue] = []
+        for value in values:
+            seq = partition.live_seq(value, table)
+            if seq is None:
+                missing.append(value)
+            else:
+                found[value] = seq
+        if not missing:
+            return found
+        for view in partition.snapshot(table).segments:
+            for value, seq in self._segment_keys.find(view.meta, table, missing).items():
+                at = int(np.searchsorted(view.removed, seq))
+                if at == len(view.removed) or view.removed[at] != seq:
+                    found[value] = seq
+        return found
+
+
+def refuse_repeated(column: ColumnDef, values: Sequence[StorageValue]) -> None:
+    """Refuse a statement that offers one key twice."""
+    if len(set(values)) == len(values):
+        return
+    value, _ = Counter(values).most_common(1)[0]
+    raise DuplicateKeyError(
+        f"Duplicate primary key: {column.name} = {shown(value, column)} "
+        "appears twice in this statement"
+    )
+
+
+def duplicate_key(table: TableDef, column: ColumnDef, value: StorageValue) -> DuplicateKeyError:
+    """Return the error for a key that the caller's own partition holds already."""
+    return DuplicateKeyError(
+        f"Duplicate primary key: {table.table_id} already has "
+        f"{column.name} = {shown(value, column)}"
+    )
+
+
+def shown(value: StorageValue, column: ColumnDef) -> str:
+    """Return a key that the statement itself gave, as a reader would write it."""
+    plain = from_storage(value, column.data_type)
+    match plain:
+        case str():
+            return repr(plain[:40])
+        case bytes():
+            return f"X'{plain[:20].hex().upper()}'"
+        case UUID() | datetime() | date() | time():
+            return f"'{plain}'"
+        case Decimal() | int() | bool():
+            return str(plain)
+        case _:
+            return repr(plain)[:40]

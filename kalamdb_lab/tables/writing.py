@@ -1,0 +1,214 @@
+"""Rows into tables: NOT NULL, keys, and the way in for few rows and for many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kalamdb_lab.arrow.arrays import storage_from_array
+from kalamdb_lab.errors import DuplicateKeyError, NotNullError, ReadOnlyError
+from kalamdb_lab.model.datatypes import StorageValue
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.segments import SegmentMeta
+from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
+from kalamdb_lab.partitions.bulk import append_bulk
+from kalamdb_lab.partitions.commit_log import Commit, CommitLog
+from kalamdb_lab.partitions.partition import fold_rows
+from kalamdb_lab.partitions.payload import Row
+from kalamdb_lab.partitions.segment_home import SegmentHome
+from kalamdb_lab.segments.reader import SegmentReader
+from kalamdb_lab.tables.keys import KeyLookup, duplicate_key, refuse_repeated, shown
+
+
+class SchemaChangedError(Exception):
+    """The definition changed between planning and the write lock: plan again, run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Rows written by one statement: the first version number and how many."""
+
+    first_seq: int
+    count: int
+
+
+def refuse_unwritable(table: TableDef) -> None:
+    """Refuse writing to system tables and views."""
+    if table.kind is TableKind.SYSTEM:
+        raise ReadOnlyError(f"System table {table.table_id} is read-only")
+    if table.kind is TableKind.VIEW:
+        raise ReadOnlyError(f"{table.table_id} is a view and cannot be written")
+
+
+class TableWriter:
+    """The rules of writing, for rows as storage values and for Arrow tables.
+
+    Every method works within a commit that holds the write lock, so what it checks cannot
+    change before the commit ends.
+    """
+
+    def __init__(
+        self,
+        log: CommitLog,
+        keys: KeyLookup,
+        home: SegmentHome,
+        reader: SegmentReader,
+        table_by_key: Callable[[int], TableDef | None],
+        *,
+        bulk_rows: int,
+    ) -> None:
+        self._log = log
+        self._keys = keys
+        self._home = home
+        self._reader = reader
+        self._table_by_key = table_by_key
+        self.bulk_rows = bulk_rows
+
+    def check_current(self, table: TableDef) -> None:
+        """Raise `SchemaChangedError` if the table is no longer as the statement was planned."""
+        now = self._table_by_key(table.table_key)
+        if now is None or now.schema_version != table.schema_version or now.kind is not table.kind:
+            raise SchemaChangedError
+
+    def check_not_null(self, table: TableDef, rows: Sequence[Row]) -> None:
+        """Raise `NotNullError` if a row has NULL where its column takes none."""
+        for at, column in enumerate(table.columns):
+            if not column.nullable and any(row[at] is None for row in rows):
+                raise null_error(table, column)
+
+    def live_versions(
+        self, table: TableDef, partition: PartitionKey, keys: Sequence[StorageValue]
+    ) -> dict[StorageValue, int]:
+        """Return the live versions of those keys that are in use."""
+        return self._keys.find(table, partition, keys)
+
+    def live_rows(
+        self, table: TableDef, partition: PartitionKey, versions: dict[StorageValue, int]
+    ) -> dict[StorageValue, tuple[int, Row]]:
+        """Return (version, row) of live versions by key, hot or flushed, in the newest schema."""
+        held = self._log.partition(partition)
+        found: dict[StorageValue, tuple[int, Row]] = {}
+        flushed: dict[int, StorageValue] = {}
+        for value, seq in versions.items():
+            hot = held.rows.get(seq)
+            if hot is None:
+                flushed[seq] = value
+            elif hot[0] == table.schema_version:
+                found[value] = (seq, hot[1])
+            else:
+                (row,) = storage_rows(table, fold_rows(table, [(seq, *hot)]))
+                found[value] = (seq, row)
+        names = [column.name for column in table.columns]
+        for view in held.segment_views(table) if flushed else ():
+            meta = view.meta
+            wanted = [seq for seq in flushed if meta.min_seq <= seq <= meta.max_seq]
+            if wanted:
+                rows = self._reader.read_rows(meta, table, [*names, "_seq"], wanted)
+                seqs = rows.column("_seq").to_pylist()
+                for seq, row in zip(seqs, storage_rows(table, rows), strict=True):
+                    found[flushed[seq]] = (seq, row)
+        return found
+
+    def insert(
+        self,
+        commit: Commit,
+        table: TableDef,
+        partition: PartitionKey,
+        rows: Sequence[Row],
+        *,
+        keys_are_new: bool = False,
+    ) -> Written:
+        """Insert rows given in the order of ``table.columns``.
+
+        Parameters
+        ----------
+        keys_are_new : bool
+            True if the engine generated all keys: they are not looked up.
+
+        Raises
+        ------
+        NotNullError, DuplicateKeyError
+            Before anything is staged.
+        """
+        self.check_not_null(table, rows)
+        at = _key_at(table)
+        if at is not None and not keys_are_new:
+            column = table.columns[at]
+            offered = [row[at] for row in rows]
+            refuse_repeated(column, offered)
+            taken = self._keys.find(table, partition, offered)
+            if taken:
+                first = next(value for value in offered if value in taken)
+                raise duplicate_key(table, column, first)
+        return Written(commit.append_rows(partition, table, rows), len(rows))
+
+    def insert_arrow(
+        self,
+        commit: Commit,
+        table: TableDef,
+        partition: PartitionKey,
+        rows: pa.Table,
+        *,
+        keys_are_new: bool = False,
+    ) -> list[SegmentMeta]:
+        """Insert many rows (all columns of the newest schema, canonical types) as segments.
+
+        Small batches and STREAM tables become log entries as `insert` makes them; then the
+        returned list is empty.
+        """
+        for column in table.columns:
+            if not column.nullable and rows.column(column.name).null_count:
+                raise null_error(table, column)
+        if table.kind is TableKind.STREAM or rows.num_rows < self.bulk_rows:
+            plain = storage_rows(table, rows)
+            self.insert(commit, table, partition, plain, keys_are_new=keys_are_new)
+            return []
+        if not keys_are_new:
+            self._check_arrow_keys(table, partition, rows)
+        return append_bulk(commit, self._home, table, partition, rows)
+
+    def published(self, table: TableDef, partition: PartitionKey) -> None:
+        """Bring ``manifest.json`` up to date after segments were committed."""
+        self._home.published(table, partition, self._log.store)
+
+    def _check_arrow_keys(self, table: TableDef, partition: PartitionKey, rows: pa.Table) -> None:
+        column = table.primary_key
+        if column is None:
+            return
+        offered = rows.column(column.name)
+        if pc.count_distinct(offered).as_py() != rows.num_rows:
+            counts = pc.value_counts(offered.combine_chunks())
+            repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+            (value,) = storage_from_array(repeated.slice(0, 1), column.data_type)
+            raise DuplicateKeyError(
+                f"Duplicate primary key: {column.name} = {shown(value, column)} "
+                "appears twice in this statement"
+            )
+        held = self._log.partition(partition)
+        if not held.rows and not held.segments:
+            return
+        values = storage_from_array(offered, column.data_type)
+        taken = self._keys.find(table, partition, values)
+        if taken:
+            raise duplicate_key(table, column, next(v for v in values if v in taken))
+
+
+def _key_at(table: TableDef) -> int | None:
+    return next((at for at, column in enumerate(table.columns) if column.primary_key), None)
+
+
+def null_error(table: TableDef, column: ColumnDef) -> NotNullError:
+    """Return the error for a NULL that the column does not take."""
+    why = ": it is the primary key" if column.primary_key else ""
+    return NotNullError(f"Column '{column.name}' of {table.table_id} cannot be NULL{why}")
+
+
+def storage_rows(table: TableDef, rows: pa.Table) -> list[Row]:
+    """Return the rows of an Arrow table as storage values in the order of ``table.columns``."""
+    columns = [
+        storage_from_array(rows.column(column.name), column.data_type) for column in table.columns
+    ]
+    return list(zip(*columns, strict=True))
