@@ -1,0 +1,1 @@
+"""From an authorised tree to Arrow: names, scans, the locked engine, results."""

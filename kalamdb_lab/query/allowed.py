@@ -1,0 +1,184 @@
+"""What a statement may consist of: node classes and functions, by allow-list."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Final
+
+from sqlglot import exp
+
+from kalamdb_lab.errors import (
+    NotAllowedError,
+    NotFoundError,
+    NotSupportedError,
+    SqlSyntaxError,
+)
+from kalamdb_lab.query import functions
+
+_STRUCTURE: Final = """
+    Add Alias Aliases All And Any Array AtTimeZone Between BitwiseAnd BitwiseLeftShift BitwiseNot
+    BitwiseOr BitwiseRightShift BitwiseXor Boolean Bracket CTE Case Cast Collate Column ColumnDef
+    Cube CurrentDate CurrentTime CurrentTimestamp CurrentUser DPipe DataType DataTypeParam
+    Distinct Div Dot EQ Escape Except Exists Extract Filter From GT GTE Glob Group GroupingSets
+    HavingMax ILike Identifier IgnoreNulls In IntDiv Intersect Interval IntervalSpan Is
+    JSONExtract JSONExtractScalar JSONPath JSONPathKey JSONPathRoot JSONPathSubscript Join
+    Lambda LT LTE Lateral Like Limit Literal Mod Mul NEQ Neg Not Null NullSafeEQ NullSafeNEQ
+    Offset Or Order Ordered Paren Placeholder PropertyEQ Qualify RegexpLike RegexpFullMatch
+    RespectNulls Rollup Select SimilarTo Slice Star Sub Subquery Table TableAlias ToMap TryCast
+    Tuple Union Unnest Values Var When Where Window WindowSpec With WithinGroup
+    ArrayContainsAll ArrayContainedBy ArrayOverlaps Kwarg
+"""
+
+_FUNCTION_NODES: Final = """
+    Abs Acos Acosh Anonymous AnyValue ApproxDistinct ApproxQuantile ApproxTopK ArgMax ArgMin
+    ArrayAgg ArrayAppend ArrayConcat ArrayContains ArrayDistinct ArrayFilter ArrayIntersect
+    ArrayMax ArrayMin ArrayPosition ArrayPrepend ArrayReverse ArraySize ArraySlice ArrayToString
+    Ascii Asin Asinh Atan Atan2 Atanh Avg BitLength BitwiseAndAgg BitwiseOrAgg BitwiseXorAgg Cbrt
+    Ceil Chr Coalesce Concat ConcatWs Contains Corr Cos Cosh CosineDistance Cot Count CountIf
+    CovarPop CovarSamp CumeDist Date DateAdd DateBin DateDiff DateFromParts DateSub Day
+    DayOfMonth DayOfWeek DayOfWeekIso DayOfYear Dayname Decode Degrees DenseRank Encode EndsWith
+    EuclideanDistance Exp Explode Factorial First FirstValue Flatten Floor Format FromBase64
+    GenerateSeries Greatest GroupConcat Hex Hour If IsInf IsNan JSONArray JSONKeyValue JSONKeys
+    JSONObject JSONRemove JSONSet JSONStripNulls JSONType JarowinklerSimilarity Kurtosis Lag Last
+    LastDay LastValue Lead Least Left Length Levenshtein Ln Log LogicalAnd LogicalOr Lower LowerHex
+    MD5 Map MapFromEntries MapKeys Max Median Min Minute Mode Month Monthname NthValue Ntile
+    Nullif Overlay Pad ParseJSON PercentRank PercentileCont PercentileDisc Pi Pow Quantile
+    Quarter Radians Rand Rank RegexpExtract RegexpExtractAll RegexpReplace RegexpSplit
+    RegrAvgx RegrAvgy RegrCount RegrIntercept RegrR2 RegrSlope RegrSxx RegrSxy RegrSyy Repeat
+    Replace Reverse Right Round RowNumber SHA SHA2 Second Sign Sin Sinh Skewness SortArray Split
+    SplitPart Sqrt StartsWith Stddev StddevPop StddevSamp StrPosition StrToDate StrToTime Struct
+    StructExtract Substring Sum Tan Tanh TimeFromParts TimeToStr TimeToUnix TimestampFromParts
+    TimestampTrunc ToBase64 ToBinary ToDays Transform Translate Trim Trunc Try Typeof Unhex
+    Unicode UnixToTime Upper Uuid Variance VariancePop Week WeekOfYear Year
+"""
+
+_IBIS_ONLY: Final = "TableSample Cast TsOrDsToDate DateTrunc TimestampAdd TimestampSub Xor"
+
+_TEXT_NODES: Final = frozenset(
+    getattr(exp, name) for name in f"{_STRUCTURE} {_FUNCTION_NODES}".split() if hasattr(exp, name)
+)
+_TREE_NODES: Final = _TEXT_NODES | {
+    getattr(exp, name) for name in _IBIS_ONLY.split() if hasattr(exp, name)
+}
+
+_NAMED_CALLS = (exp.Anonymous, exp.AnonymousAggFunc, exp.ParameterizedAgg, exp.CombinedAggFunc)
+_BY_NAME: Final = functions.ALLOWED | functions.OWN
+_AGGREGATE_TAKERS: Final = frozenset(
+    {"list_aggr", "list_aggregate", "array_aggr", "array_aggregate", "aggregate"}
+)
+_NOT_SUPPORTED: Final = {
+    exp.Comprehension: "A list comprehension",
+    exp.Lock: "FOR UPDATE",
+    exp.Into: "INTO",
+    exp.Pivot: "PIVOT",
+    exp.TableSample: "SAMPLE",
+    exp.Summarize: "SUMMARIZE",
+    exp.Columns: "COLUMNS(...)",
+}
+
+
+def check(tree: exp.Expression, *, text: bool) -> None:
+    """Refuse a tree that holds anything off the lists.
+
+    Parameters
+    ----------
+    text : bool
+        True for SQL text; trees of ibis may hold a little more.
+
+    Raises
+    ------
+    NotAllowedError, NotFoundError
+        A function or table function, by name.
+    NotSupportedError, SqlSyntaxError
+        Anything else.
+    """
+    nodes = _TEXT_NODES if text else _TREE_NODES
+    if not isinstance(tree, (exp.Query, exp.Values)):
+        raise NotSupportedError(f"{tree.key.upper()} is not supported in a query")
+    pending: list[exp.Expression] = [tree]
+    while pending:
+        node = pending.pop()
+        kind = type(node)
+        if kind not in nodes:
+            raise _refusal(node)
+        if kind is exp.Anonymous:
+            _check_call(node)
+        elif kind is exp.Table:
+            _check_table(node)
+        elif kind is exp.Dot and isinstance(node.expression, exp.Func):
+            raise NotAllowedError(f"Function '{_spelled(node)}' is not allowed")
+        elif kind is exp.Join and node.args.get("method") in ("NATURAL", "POSITIONAL"):
+            raise NotSupportedError(f"{node.args['method']} JOIN is not supported; use USING")
+        elif kind is exp.Star:
+            _check_star(node)
+        pending.extend(node.iter_expressions())
+
+
+def _check_call(node: exp.Anonymous) -> None:
+    if isinstance(node.parent, exp.Table):
+        return  # a table function, looked at with its table
+    name = node.name.lower()
+    if name in functions.VECTOR_FUNCTIONS:
+        raise NotSupportedError(f"{name.upper()} is not supported yet")
+    if name not in _BY_NAME or not isinstance(node.this, str):
+        raise function_refusal(name)
+    if name in _AGGREGATE_TAKERS:
+        which = node.expressions[1] if len(node.expressions) > 1 else None
+        if not isinstance(which, exp.Literal) or not which.is_string:
+            raise SqlSyntaxError(f"Syntax error: expected a quoted aggregate name in {name}()")
+        if which.name.lower() not in functions.AGGREGATES:
+            raise function_refusal(which.name.lower())
+    if name == "age" and len(node.expressions) < 2:
+        raise NotSupportedError("age() of one argument is not supported; use age(NOW(), t)")
+
+
+def _check_table(node: exp.Table) -> None:
+    inner = node.this
+    if isinstance(inner, exp.Identifier):
+        return
+    name = inner.name if isinstance(inner, exp.Anonymous) else ""
+    if isinstance(inner, exp.Func):
+        name = name or inner.sql_name()
+        if isinstance(inner, exp.GenerateSeries) or name.lower() in functions.TABLE_FUNCTIONS:
+            if node.args.get("db") is None:
+                return
+        raise NotAllowedError(f"Table function '{name.lower()}' is not allowed")
+    raise SqlSyntaxError(f"Syntax error near '{_spelled(node)}'")
+
+
+def _check_star(node: exp.Star) -> None:
+    """``*`` stands in a select list or in count(*), never among other arguments."""
+    parent = node.parent
+    if isinstance(parent, exp.Column):
+        parent = parent.parent
+    if not isinstance(parent, (exp.Select, exp.Count)) and parent is not None:
+        raise SqlSyntaxError("Syntax error near '*'")
+
+
+def _refusal(node: exp.Expression) -> Exception:
+    known = next((words for kind, words in _NOT_SUPPORTED.items() if isinstance(node, kind)), None)
+    if known is not None:
+        return NotSupportedError(f"{known} is not supported")
+    if isinstance(node.parent, exp.Table) and isinstance(node, exp.Func):
+        name = node.name if isinstance(node, _NAMED_CALLS) else node.sql_name()
+        return NotAllowedError(f"Table function '{name.lower()}' is not allowed")
+    if isinstance(node, _NAMED_CALLS):
+        return function_refusal(node.name.lower())
+    if isinstance(node, exp.Func):
+        return NotAllowedError(f"Function '{node.sql_name().lower()}' is not allowed")
+    return NotSupportedError(f"{node.key.upper()} is not supported")
+
+
+def function_refusal(name: str) -> Exception:
+    """Return the error for a function that no statement may call."""
+    if name in functions.REFUSED or name.startswith("__"):
+        return NotAllowedError(f"Function '{name}' is not allowed")
+    nearby = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.8)
+    return NotFoundError("Function", name, nearby=nearby)
+
+
+def _spelled(node: exp.Expression) -> str:
+    names: list[str] = []
+    for part in node.find_all(exp.Identifier, exp.Anonymous):
+        names.append(part.name)
+    return ".".join(names[:4])

@@ -1,0 +1,376 @@
+"""The locked engine. No other module imports duckdb; it knows versions 1.5.6 and 2.0.
+
+Nothing is ever created in an instance after it is locked: the relations of a statement are
+registered on the statement's own cursor, which no other cursor sees, and go with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from kalamdb_lab.clock import IdGenerator
+from kalamdb_lab.errors import ClosedError, InterruptedStatementError, LimitError
+
+VERSION: tuple[int, ...] = tuple(int(part) for part in duckdb.__version__.split(".")[:2])
+
+_KEPT_INSTANCES = 8
+_BATCH_ROWS = 122_880
+_REPEAT_INTERRUPT_S = 0.05
+_MIB = 1 << 20
+
+
+class EngineFault(Exception):
+    """What the engine says of a failed statement; never shown as it is.
+
+    Attributes
+    ----------
+    kind : str
+        ``Binder``, ``Conversion``, ``Out of Range`` and so on.
+    text : str
+        The engine's message, which may quote values, paths and internal names.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(kind, text)
+        self.kind, self.text = kind, text
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one result may cost; None is no bound."""
+
+    rows: int | None = None
+    size_bytes: int | None = None
+    time_s: float | None = None
+
+
+NO_BOUNDS = Bounds()
+
+
+class Cancellation:
+    """Stops the statement it is given to, from any thread, before or while that runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cursor: Any = None
+        self._finished = threading.Event()
+        self.cancelled = False
+        self.timed_out = False
+
+    def cancel(self) -> None:
+        """Interrupt the statement; one that has not begun will not run."""
+        with self._lock:
+            self.cancelled = True
+            if self._cursor is not None:
+                threading.Thread(target=self._insist, daemon=True).start()
+
+    def _insist(self) -> None:
+        # The engine forgets an interrupt that comes just before a statement begins.
+        while not self._finished.is_set():
+            with self._lock:
+                if self._cursor is not None:
+                    self._cursor.interrupt()
+            self._finished.wait(_REPEAT_INTERRUPT_S)
+
+    def progress(self) -> float | None:
+        """Return the share of the running statement that is done, 0 to 1, where it is known."""
+        with self._lock:
+            percent = -1.0 if self._cursor is None else float(self._cursor.query_progress())
+        return percent / 100 if percent >= 0 else None
+
+    def begin(self, cursor: Any) -> None:
+        """Note the cursor of the statement that begins now."""
+        with self._lock:
+            if self.cancelled:
+                raise InterruptedStatementError
+            self._finished.clear()
+            self._cursor = cursor
+
+    def end(self) -> None:
+        """Note that the statement is over."""
+        with self._lock:
+            self._cursor = None
+            self._finished.set()
+
+
+class _Instance:
+    """One private database in memory that can open ``directories`` and nothing else."""
+
+    def __init__(self, directories: frozenset[str], engine: DuckEngine) -> None:
+        temporary = tempfile.mkdtemp(prefix="kalamdb-")
+        connection = duckdb.connect(":memory:")
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._close = weakref.finalize(self, _close_instance, connection, temporary)
+        for name, value in engine.settings(temporary, directories):
+            connection.execute(f"SET GLOBAL {name} = {value}")
+        engine.define_functions(connection)
+        connection.execute("SET GLOBAL lock_configuration = true")
+
+    def cursor(self) -> Any:
+        with self._lock:
+            return self._connection.cursor()
+
+
+def _close_instance(connection: Any, temporary: str) -> None:
+    connection.close()
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+class DuckEngine:
+    """Runs generated SQL over registered Arrow tables and allowed Parquet directories.
+
+    Parameters
+    ----------
+    ids : IdGenerator
+        Source of SNOWFLAKE_ID() and ULID() in statements.
+    threads, memory_bytes, temporary_bytes : int or None
+        Of each instance; None leaves the engine's own choice (all cores, 80 % of memory).
+    """
+
+    def __init__(
+        self,
+        ids: IdGenerator,
+        *,
+        threads: int | None = None,
+        memory_bytes: int | None = None,
+        temporary_bytes: int | None = None,
+    ) -> None:
+        self._ids = ids
+        self._threads = threads or os.cpu_count() or 1
+        self._memory_bytes = memory_bytes
+        self._temporary_bytes = temporary_bytes
+        self._lock = threading.Lock()
+        self._shared: _Instance | None = None
+        self._readers: OrderedDict[frozenset[str], _Instance] = OrderedDict()
+        self._closed = False
+
+    # --- instances ----------------------------------------------------------------------
+
+    def settings(self, temporary: str, directories: frozenset[str]) -> Iterator[tuple[str, str]]:
+        """Yield the settings of an instance, in order; all but the last lock."""
+        yield "TimeZone", "'UTC'"
+        yield "arrow_lossless_conversion", "true"
+        yield "errors_as_json", "true"
+        if VERSION >= (2, 0):
+            # Guards in the SQL make it an error where it is one, alike on both versions.
+            yield "error_on_division_by_zero", "false"
+        yield "threads", str(self._threads)
+        if self._memory_bytes is not None:
+            yield "memory_limit", f"'{self._memory_bytes // _MIB} MiB'"
+        yield "temp_directory", _text(temporary)
+        if self._temporary_bytes is not None:
+            yield "max_temp_directory_size", f"'{self._temporary_bytes // _MIB} MiB'"
+        yield "autoinstall_known_extensions", "false"
+        yield "autoload_known_extensions", "false"
+        yield "allow_community_extensions", "false"
+        yield "allow_persistent_secrets", "false"
+        yield "python_enable_replacements", "false"
+        yield "python_scan_all_frames", "false"
+        if directories:
+            yield "parquet_metadata_cache", "true"
+            yield "allowed_directories", f"[{', '.join(map(_text, sorted(directories)))}]"
+        yield "enable_external_access", "false"
+
+    def define_functions(self, connection: Any) -> None:
+        """Define our own functions; their one argument only says how many rows there are."""
+        dummy = [duckdb.sqltype("TINYINT")]
+        for name, values, returns in (
+            ("__kalam_snowflake_id", self._snowflake_ids, "BIGINT"),
+            ("__kalam_ulid", self._ulids, "VARCHAR"),
+        ):
+            connection.create_function(
+                name, values, dummy, duckdb.sqltype(returns), type="arrow", side_effects=True
+            )
+
+    def _snowflake_ids(self, rows: Any) -> Any:
+        return pa.array(self._ids.snowflake_ids(len(rows)), pa.int64())
+
+    def _ulids(self, rows: Any) -> Any:
+        return pa.array([self._ids.ulid() for _ in range(len(rows))], pa.string())
+
+    def _instance(self, directories: frozenset[str]) -> _Instance:
+        with self._lock:
+            if self._closed:
+                raise ClosedError("The database is closed")
+            if not directories:
+                if self._shared is None:
+                    self._shared = _Instance(directories, self)
+                return self._shared
+            instance = self._readers.pop(directories, None) or _Instance(directories, self)
+            self._readers[directories] = instance
+            while len(self._readers) > _KEPT_INSTANCES:
+                self._readers.popitem(last=False)
+            return instance
+
+    def forget(self, directory: str | None = None) -> None:
+        """Drop the instances that may open ``directory`` (all readers' if None)."""
+        with self._lock:
+            for directories in list(self._readers):
+                if directory is None or directory in directories:
+                    del self._readers[directories]
+
+    def close(self) -> None:
+        """Refuse further statements; running ones end by themselves."""
+        with self._lock:
+            self._closed = True
+            self._shared = None
+            self._readers.clear()
+
+    # --- statements ---------------------------------------------------------------------
+
+    def run(
+        self,
+        sql: str,
+        relations: Mapping[str, pa.Table],
+        parameters: Mapping[str, object],
+        *,
+        directories: frozenset[str] = frozenset(),
+        bounds: Bounds = NO_BOUNDS,
+        cancellation: Cancellation | None = None,
+    ) -> pa.Table:
+        """Run one SELECT and return all its rows.
+
+        Raises
+        ------
+        LimitError, InterruptedStatementError
+        EngineFault
+            Whatever else the engine says.
+        """
+        with self._cursor(relations, directories, bounds, cancellation) as cursor:
+            reader = _open(cursor, sql, parameters, _BATCH_ROWS)
+            batches: list[pa.RecordBatch] = []
+            rows = size = 0
+            for batch in reader:
+                rows += batch.num_rows
+                size += batch.nbytes if bounds.size_bytes is not None else 0
+                _check(bounds, rows, size)
+                batches.append(batch)
+            return pa.Table.from_batches(batches, reader.schema)
+
+    def stream(
+        self,
+        sql: str,
+        relations: Mapping[str, pa.Table],
+        parameters: Mapping[str, object],
+        *,
+        batch_rows: int = _BATCH_ROWS,
+        directories: frozenset[str] = frozenset(),
+        bounds: Bounds = NO_BOUNDS,
+        cancellation: Cancellation | None = None,
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Run one SELECT; return its schema and its batches, read as they are asked for.
+
+        The cursor lives until the iterator is exhausted, closed or collected.
+        """
+
+        def batches() -> Iterator[Any]:
+            with self._cursor(relations, directories, bounds, cancellation) as cursor:
+                reader = _open(cursor, sql, parameters, batch_rows)
+                yield reader.schema
+                rows = size = 0
+                for batch in reader:
+                    rows += batch.num_rows
+                    size += batch.nbytes if bounds.size_bytes is not None else 0
+                    _check(bounds, rows, size)
+                    yield batch
+
+        opened = batches()
+        return next(opened), opened
+
+    def serialized(self, sql: str) -> tuple[int, str]:
+        """Return how many statements the engine sees in ``sql``, and its own tree as JSON."""
+        with self._cursor({}, frozenset(), NO_BOUNDS, None) as cursor:
+            count = len(cursor.extract_statements(sql))
+            row = cursor.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchone()
+            return count, str(row[0])
+
+    @contextmanager
+    def _cursor(
+        self,
+        relations: Mapping[str, pa.Table],
+        directories: frozenset[str],
+        bounds: Bounds,
+        cancellation: Cancellation | None,
+    ) -> Iterator[Any]:
+        cursor = self._instance(directories).cursor()
+        stop = cancellation
+        timer: threading.Timer | None = None
+        if bounds.time_s is not None:
+            stop = stop or Cancellation()
+            timer = threading.Timer(bounds.time_s, _time_out, [stop])
+            timer.daemon = True
+        try:
+            if stop is not None:
+                stop.begin(cursor)
+            if timer is not None:
+                timer.start()
+            for name, table in relations.items():
+                cursor.register(name, table)
+            yield cursor
+        except (duckdb.Error, pa.ArrowException, OSError, RuntimeError) as error:
+            fault = _fault(error)
+            if fault.kind != "INTERRUPT":
+                raise fault from None
+            if stop is not None and stop.timed_out:
+                raise LimitError(
+                    f"The statement exceeds the limit of {bounds.time_s:g} seconds"
+                ) from None
+            raise InterruptedStatementError from None
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if stop is not None:
+                stop.end()
+            for name in relations:
+                cursor.unregister(name)
+            cursor.close()
+
+
+def _open(cursor: Any, sql: str, parameters: Mapping[str, object], batch_rows: int) -> Any:
+    values = dict(parameters) if parameters else None
+    if VERSION >= (2, 0):
+        return cursor.sql(sql, params=values).to_arrow_reader(batch_rows)
+    return cursor.execute(sql, values).to_arrow_reader(batch_rows)
+
+
+def _check(bounds: Bounds, rows: int, size: int) -> None:
+    if bounds.rows is not None and rows > bounds.rows:
+        raise LimitError(f"The result exceeds the limit of {bounds.rows:,} rows; use LIMIT")
+    if bounds.size_bytes is not None and size > bounds.size_bytes:
+        raise LimitError(
+            f"The result exceeds the limit of {bounds.size_bytes // _MIB:,} MiB; use LIMIT"
+        )
+
+
+def _time_out(stop: Cancellation) -> None:
+    stop.timed_out = True
+    stop.cancel()
+
+
+def _fault(error: Exception) -> EngineFault:
+    """Return the fault in the words of the engine, which reach us through pyarrow too."""
+    kind, _, text = str(error).partition(" Error: ")
+    if text.startswith("{"):
+        try:
+            text = json.loads(text)["exception_message"]
+        except (ValueError, KeyError):
+            pass
+    return EngineFault(kind, (text or kind).partition("\n\nLINE ")[0])
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

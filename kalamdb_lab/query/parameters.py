@@ -1,0 +1,97 @@
+"""Values that a statement is given: placeholders and what it is told of its surroundings."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from kalamdb_lab.errors import (
+    InvalidValueError,
+    ParametersError,
+    TypeMismatchError,
+    ValueOutOfRangeError,
+)
+from kalamdb_lab.model.values import unwrapped
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MAX_DIGITS = 38
+_BIGINT = range(-(2**63), 2**63)
+
+
+def engine_value(value: object) -> Any:
+    """Return a parameter as the engine takes it, meaning the same.
+
+    Raises
+    ------
+    ValueOutOfRangeError, InvalidValueError, TypeMismatchError
+        No type holds the value.
+    """
+    value = unwrapped(value)
+    if value is None or isinstance(value, (bool, float, str)):
+        return _checked_text(value) if isinstance(value, str) else value
+    if isinstance(value, int):
+        return value if value in _BIGINT else _decimal(Decimal(value))
+    if isinstance(value, Decimal):
+        return _decimal(value)
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, (list, tuple)):
+        return [engine_value(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): engine_value(item) for key, item in value.items()}
+    if isinstance(value, dt.time) and value.tzinfo is not None:
+        raise InvalidValueError("Parameter: TIME takes no offset")
+    if hasattr(value, "tolist"):  # a numpy array
+        return engine_value(value.tolist())
+    if isinstance(value, (bytes, dt.date, dt.time, dt.timedelta)) or hasattr(value, "hex"):
+        return value
+    raise TypeMismatchError(
+        f"A parameter cannot be a {type(value).__name__}; use a Python scalar, list or dict"
+    )
+
+
+def _checked_text(text: str) -> str:
+    if "\0" in text:
+        raise InvalidValueError("A parameter holds the character U+0000, which TEXT cannot")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidValueError("A parameter is not valid Unicode") from None
+    return text
+
+
+def _decimal(value: Decimal) -> Any:
+    """Return a Decimal that has no exponent: the engine reads 1E+5 as 1.00000."""
+    if not value.is_finite():
+        return float(value)
+    sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)
+    if exponent > 0:
+        digits, exponent = (*digits, *([0] * min(exponent, _MAX_DIGITS + 1))), 0
+    if max(len(digits), -exponent) > _MAX_DIGITS:
+        raise ValueOutOfRangeError("Parameter: value is out of range for DECIMAL(38, 0)")
+    return Decimal((sign, digits, exponent))
+
+
+def checked_count(numbers: Sequence[int], parameters: Sequence[object]) -> dict[int, object]:
+    """Return the parameters by number, or refuse them."""
+    expected = max(numbers, default=0)
+    if len(parameters) != expected:
+        plural = "" if expected == 1 else "s"
+        raise ParametersError(f"Expected {expected} parameter{plural}, got {len(parameters)}")
+    return dict(enumerate(parameters, start=1))
+
+
+def _now(user_id: str, now_us: int) -> object:
+    return _EPOCH + dt.timedelta(microseconds=now_us)
+
+
+CONTEXT_VALUES: dict[str, Callable[[str, int], object]] = {
+    "user": lambda user_id, now_us: user_id,
+    "now": _now,
+    "today": lambda user_id, now_us: (_EPOCH + dt.timedelta(microseconds=now_us)).date(),
+    "time": lambda user_id, now_us: (_EPOCH + dt.timedelta(microseconds=now_us)).time(),
+}
+"""What `CURRENT_USER`, `NOW`, `CURRENT_DATE` and `CURRENT_TIME` are during one statement."""

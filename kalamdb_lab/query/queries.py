@@ -1,0 +1,238 @@
+"""Queries of one user: names, rights, plan cache, snapshot and engine brought together."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+from sqlglot import exp
+
+from kalamdb_lab.arrow.arrays import storage_from_array
+from kalamdb_lab.arrow.schemas import kalam_type
+from kalamdb_lab.authorization.gateway import authorize_namespace
+from kalamdb_lab.catalog.catalog import Catalog
+from kalamdb_lab.errors import NotFoundError
+from kalamdb_lab.model.context import ExecutionContext
+from kalamdb_lab.model.datatypes import KalamDataType, StorageValue
+from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, TableId
+from kalamdb_lab.model.roles import Role
+from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.query.duck import Cancellation
+from kalamdb_lab.query.plan_cache import PlanCache
+from kalamdb_lab.query.planner import Plan, Planner, StatementContext
+from kalamdb_lab.query.predicates import bind
+from kalamdb_lab.query.request import Request
+from kalamdb_lab.query.resolver import CatalogResolver
+from kalamdb_lab.query.table_scans import StatementScans, TableScans
+from kalamdb_lab.sql.queries import parse_query
+
+
+@dataclass(frozen=True, slots=True)
+class ScanEstimate:
+    """What one relation of a query would cost: EXPLAIN's row about it.
+
+    Attributes
+    ----------
+    detail : str
+        Scope, columns and the conditions that prune segments.
+    """
+
+    name: str
+    detail: str
+    segments_kept: int
+    segments_total: int
+    estimated_rows: int
+
+
+class Queries:
+    """Runs trees as the user of a request, at the newest snapshot.
+
+    Plans are kept by the caller's key, the user's role and namespace, and the revision of the
+    catalog: whatever could change the meaning or the right of a statement makes a new plan.
+    """
+
+    def __init__(self, catalog: Catalog, scans: TableScans, planner: Planner) -> None:
+        self._catalog = catalog
+        self._scans = scans
+        self._planner = planner
+        self.plans = PlanCache()
+        self._views: dict[tuple[int, int], exp.Expression] = {}
+
+    # --- queries ----------------------------------------------------------------------------
+
+    def plan(
+        self,
+        tree: exp.Expression,
+        request: Request,
+        *,
+        text_semantics: bool = True,
+        cache_key: Hashable | None = None,
+    ) -> Plan:
+        """Return the checked plan of a query; raises what the user must not or cannot ask."""
+        context = request.context
+
+        def make() -> Plan:
+            resolver = CatalogResolver(self._catalog, context, request.local, self._view_query)
+            return self._planner.plan(tree, resolver, text_semantics=text_semantics)
+
+        if cache_key is None:
+            return make()
+        key = (
+            cache_key,
+            text_semantics,
+            context.role,
+            context.namespace,
+            context.acts_for_other,
+            self._catalog.revision,
+            request.local.identity,
+        )
+        return self.plans.get_or_make(key, make)
+
+    def run(
+        self,
+        tree: exp.Expression,
+        request: Request,
+        *,
+        text_semantics: bool = True,
+        cache_key: Hashable | None = None,
+    ) -> pa.Table:
+        """Return all rows of a query, in canonical Arrow types with the logical types."""
+        plan = self.plan(tree, request, text_semantics=text_semantics, cache_key=cache_key)
+        return self.execute(plan, request)
+
+    def execute(self, plan: Plan, request: Request) -> pa.Table:
+        """Run a plan made by `plan` for the same request."""
+        with self._cancellable(request) as cancellation:
+            return self._planner.execute(
+                plan,
+                self._provider(plan, request),
+                request.params,
+                _statement_context(request),
+                cancellation=cancellation,
+            )
+
+    def stream(
+        self,
+        tree: exp.Expression,
+        request: Request,
+        *,
+        text_semantics: bool = True,
+        batch_rows: int,
+    ) -> pa.RecordBatchReader:
+        """Return a query's rows in batches; the snapshot is taken now."""
+        plan = self.plan(tree, request, text_semantics=text_semantics)
+        return self._planner.stream(
+            plan,
+            self._provider(plan, request),
+            request.params,
+            _statement_context(request),
+            batch_rows=batch_rows,
+        )
+
+    def describe(
+        self, tree: exp.Expression, request: Request, *, text_semantics: bool = True
+    ) -> pa.Schema:
+        """Return the columns of a query without running it."""
+        plan = self.plan(tree, request, text_semantics=text_semantics)
+        return self._planner.describe(plan, request.params, _statement_context(request))
+
+    def query_fields(
+        self, tree: exp.Expression, request: Request
+    ) -> list[tuple[str, KalamDataType]]:
+        """Return name and type of each column of a query."""
+        return [(item.name, kalam_type(item)) for item in self.describe(tree, request)]
+
+    def evaluate(
+        self, expressions: Sequence[exp.Expression], request: Request
+    ) -> list[tuple[StorageValue, KalamDataType]]:
+        """Return the values of expressions that name no columns, and their types."""
+        if not expressions:
+            return []
+        aliases = [
+            exp.alias_(expression.copy(), f"v{at}", quoted=True)
+            for at, expression in enumerate(expressions)
+        ]
+        row = self.run(exp.Select(expressions=aliases), request)
+        values = []
+        for at, field in enumerate(row.schema):
+            data_type = kalam_type(field)
+            values.append((storage_from_array(row.column(at), data_type)[0], data_type))
+        return values
+
+    def estimates(self, tree: exp.Expression, request: Request) -> list[ScanEstimate]:
+        """Return what a query would scan, in the order in which it names its relations."""
+        plan = self.plan(tree, request)
+        provider = self._provider(plan, request)
+        estimates = []
+        for _, scan in plan.requests:
+            kept, total, rows = provider.estimate(scan, bind(scan, _numbered(request.params)))
+            said = [f"columns {', '.join(scan.columns)}"]
+            if provider.is_scoped(scan):
+                said.insert(0, f"scope '{request.context.user_id}'")
+            if scan.predicates:
+                said.append("pruned by " + ", ".join(sorted({p.column for p in scan.predicates})))
+            estimates.append(ScanEstimate(scan.relation.name, "; ".join(said), kept, total, rows))
+        return estimates
+
+    # --- definitions --------------------------------------------------------------------------
+
+    def definition(self, parts: tuple[str, ...], context: ExecutionContext) -> TableDef:
+        """Return a definition; those of all namespaces but ``system`` are public."""
+        table_id = TableId.of(parts, namespace=context.namespace)
+        authorize_namespace(table_id.namespace, context.role)
+        return self._catalog.table(table_id)
+
+    def definitions(self, namespace: str, context: ExecutionContext) -> list[TableDef]:
+        """Return the definitions of one namespace, by name."""
+        self.check_namespace(namespace, context)
+        return self._catalog.tables_in(namespace)
+
+    def namespaces(self, context: ExecutionContext) -> list[str]:
+        """Return the namespaces by name; ``system`` for dba and system only."""
+        names = sorted(self._catalog.namespaces.all())
+        return sorted([*names, SYSTEM_NAMESPACE]) if context.role >= Role.DBA else names
+
+    def check_namespace(self, namespace: str, context: ExecutionContext) -> None:
+        """Raise if the namespace is not there, or is ``system`` and closed to the role."""
+        authorize_namespace(namespace, context.role)
+        if namespace != SYSTEM_NAMESPACE:
+            self._catalog.namespace(namespace)
+
+    def parsed_view(self, table: TableDef) -> exp.Expression:
+        """Return the SELECT of a view."""
+        return self._view_query(table)
+
+    def _view_query(self, table: TableDef) -> exp.Expression:
+        key = (table.table_key, table.updated_at_us)
+        found = self._views.get(key)
+        if found is None:
+            if table.view_sql is None:
+                raise NotFoundError("View", str(table.table_id))
+            found = self._views[key] = parse_query(table.view_sql)
+        return found
+
+    # --- the statement ------------------------------------------------------------------------
+
+    def _provider(self, plan: Plan, request: Request) -> StatementScans:
+        return self._scans.at_snapshot(
+            [scan for _, scan in plan.requests], request.context.user_id, request.local
+        )
+
+    @contextmanager
+    def _cancellable(self, request: Request) -> Iterator[Cancellation]:
+        cancellation = Cancellation()
+        request.interruption.running(cancellation.cancel)
+        try:
+            yield cancellation
+        finally:
+            request.interruption.running(None)
+
+
+def _statement_context(request: Request) -> StatementContext:
+    return StatementContext(request.context.user_id, request.context.now_us)
+
+
+def _numbered(params: Sequence[object]) -> dict[int, object]:
+    return dict(enumerate(params, start=1))

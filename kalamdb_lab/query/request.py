@@ -1,0 +1,94 @@
+"""What runs a statement is told beside it: who, with which values, and how to be stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from kalamdb_lab.model.context import ExecutionContext
+
+
+class Interruption:
+    """Lets another thread stop the statement that runs now."""
+
+    def __init__(self) -> None:
+        self._stop: Callable[[], None] | None = None
+
+    def running(self, stop: Callable[[], None] | None) -> None:
+        """Say how to stop what runs now; None when nothing does."""
+        self._stop = stop
+
+    def interrupt(self) -> None:
+        """Stop what runs now, if anything does."""
+        stop = self._stop
+        if stop is not None:
+            stop()
+
+
+class LocalRelations(MutableMapping[str, pa.Table]):
+    """Arrow tables that only one session sees, by name.
+
+    Parameters
+    ----------
+    tables : mapping, optional
+        What is in it from the start.
+    """
+
+    def __init__(self, tables: Mapping[str, pa.Table] | None = None) -> None:
+        self._tables: dict[str, pa.Table] = dict(tables or {})
+
+    @property
+    def identity(self) -> Hashable:
+        """Equal for equal names with equal schemas: what a plan depends on."""
+        return tuple((name, hash(table.schema)) for name, table in self._tables.items())
+
+    def __getitem__(self, name: str) -> pa.Table:
+        return self._tables[name]
+
+    def __setitem__(self, name: str, table: pa.Table) -> None:
+        self._tables[name] = table
+
+    def __delitem__(self, name: str) -> None:
+        del self._tables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One statement's surroundings.
+
+    Attributes
+    ----------
+    params : tuple
+        Values of the placeholders, in order.
+    use : callable
+        Changes the session's namespace.
+    """
+
+    context: ExecutionContext
+    params: tuple[Any, ...] = ()
+    local: LocalRelations = field(default_factory=LocalRelations)
+    interruption: Interruption = field(default_factory=Interruption)
+    use: Callable[[str], None] = lambda _: None
+
+    def with_relations(self, relations: Mapping[str, pa.Table]) -> Request:
+        """Return the same request with further relations that only it sees."""
+        if not relations:
+            return self
+        return replace(self, local=LocalRelations({**self.local, **relations}))
+
+    def without_relations(self) -> Request:
+        """Return the same request without the session's own relations."""
+        return replace(self, local=LocalRelations())
+
+    def within(self, context: ExecutionContext) -> Request:
+        """Return the same request in another context, as EXECUTE AS needs it."""
+        return replace(self, context=context)

@@ -1,0 +1,236 @@
+"""What the language means, said in the engine's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlglot import exp
+
+from kalamdb_lab.model import datatypes
+from kalamdb_lab.model.datatypes import TypeKind
+from kalamdb_lab.model.values import to_storage
+from kalamdb_lab.query import guards
+from kalamdb_lab.query.names import INLINED
+from kalamdb_lab.query.relations import Relation
+
+_MAX_NAME = 128
+_NAMED_ALREADY = (exp.Alias, exp.Aliases, exp.Column, exp.Star, exp.Dot, exp.Explode)
+_CHECKED_LITERALS = {
+    exp.DType.DATE: datatypes.DATE,
+    exp.DType.TIME: datatypes.TIME,
+    exp.DType.TIMESTAMP: datatypes.TIMESTAMP,
+    exp.DType.TIMESTAMPNTZ: datatypes.TIMESTAMP,
+    exp.DType.TIMESTAMPTZ: datatypes.DATETIME,
+    exp.DType.UUID: datatypes.UUID,
+}
+_CONTEXT: dict[type[exp.Expression], str] = {
+    exp.CurrentTimestamp: "now",
+    exp.CurrentDate: "today",
+    exp.CurrentTime: "time",
+    exp.CurrentUser: "user",
+}
+_PER_ROW = {"snowflake_id": "__kalam_snowflake_id", "ulid": "__kalam_ulid"}
+_LAMBDA_TAKERS = frozenset(
+    ["list_transform", "list_filter", "list_apply", "array_transform", "array_filter", "array_apply", "filter"]
+)
+_ENGINE_INTERVALS = frozenset(
+    f"to_{unit}"
+    for unit in ["years", "quarters", "months", "weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "decades", "centuries", "millennia"]
+)
+
+
+@dataclass(slots=True)
+class Written:
+    """A tree in the engine's words, and what it needs to run.
+
+    Attributes
+    ----------
+    parameters : tuple of int
+        Numbers of the placeholders, ascending.
+    context : frozenset of str
+        Names of the values that the statement is told: ``user now today time``.
+    literals : frozenset of str
+        The texts that the statement itself holds; errors may quote them.
+    sums : bool
+        True if a result beyond BIGINT may be a sum of whole numbers.
+    """
+
+    tree: exp.Expression
+    parameters: tuple[int, ...]
+    context: frozenset[str]
+    literals: frozenset[str]
+    sums: bool
+
+
+def name_projections(tree: exp.Expression) -> None:
+    """Name the nameless results of a text as they are written, before anything is rewritten."""
+    for select in tree.find_all(exp.Select):
+        for position, projection in enumerate(select.expressions):
+            if not isinstance(projection, _NAMED_ALREADY):
+                name = _written(projection)
+                alias = exp.Alias(alias=exp.to_identifier(name, quoted=True))
+                alias.set("this", projection)
+                select.expressions[position] = alias
+                alias.parent, alias.arg_key, alias.index = select, "expressions", position
+
+
+def _written(node: exp.Expression) -> str:
+    if isinstance(node, exp.Subquery):
+        first = next(iter(node.unnest().expressions), None)
+        if isinstance(first, exp.Expression) and first.alias_or_name:
+            return first.alias_or_name
+    text: str = node.sql(dialect="duckdb", comments=False, normalize_functions="lower")
+    return text if len(text) <= _MAX_NAME else f"{text[: _MAX_NAME - 3]}..."
+
+
+def rewrite(
+    tree: exp.Expression, relations: Iterable[Relation], *, text: bool
+) -> Written:
+    """Rewrite a resolved tree in place.
+
+    Views keep the meaning of text in whatever tree they are inlined.
+
+    Raises
+    ------
+    InvalidValueError
+        A literal of DATE, TIME, TIMESTAMP, DATETIME or UUID that is none.
+    LimitError, NotSupportedError
+        From the guards.
+    """
+    intervals = frozenset(
+        column.name.lower()
+        for relation in relations
+        for column in relation.columns
+        if column.data_type.kind is TypeKind.INTERVAL
+    )
+    writer = _Writer(intervals)
+    nodes = list(_in_order(tree, text))
+    for node, is_text in reversed(nodes):
+        replaced = writer.write(node, is_text)
+        if replaced is not None and replaced is not node:
+            node.replace(replaced)
+    return Written(
+        tree,
+        tuple(sorted(writer.parameters)),
+        frozenset(writer.context),
+        frozenset(writer.literals),
+        writer.sums,
+    )
+
+
+def _in_order(tree: exp.Expression, text: bool) -> Iterator[tuple[exp.Expression, bool]]:
+    pending = [(tree, text)]
+    while pending:
+        node, is_text = pending.pop()
+        is_text = is_text or INLINED in node.meta
+        yield node, is_text
+        pending.extend((child, is_text) for child in node.iter_expressions())
+
+
+class _Writer:
+    def __init__(self, intervals: frozenset[str]) -> None:
+        self._intervals = intervals
+        self.parameters: set[int] = set()
+        self.context: set[str] = set()
+        self.literals: set[str] = set()
+        self.sums = False
+
+    def write(self, node: exp.Expression, text: bool) -> exp.Expression | None:
+        """Return what a node becomes, None to keep it; its children are written already."""
+        kind = type(node)
+        if kind is exp.Literal:
+            if node.is_string:
+                self.literals.add(node.name)
+            return None
+        if kind is exp.Column or kind is exp.Identifier:
+            return None
+        if kind is exp.Placeholder:
+            if node.name.isdecimal():
+                self.parameters.add(int(node.name))
+                node.set("this", f"p{node.name}")
+            return None
+        if kind in _CONTEXT:
+            return self._told(_CONTEXT[kind])
+        if kind is exp.Anonymous:
+            return self._call(node, text)
+        if kind is exp.Lambda:
+            return self._lambda(node)
+        if text:
+            if kind is exp.Div or kind is exp.IntDiv:
+                return self._quotient(node)
+            if kind is exp.Mod:
+                node.set("expression", guards.divisor(node.expression))
+                return None
+            if kind is exp.Cast or kind is exp.TryCast:
+                self._check_literal(node)
+                return None
+        if kind is exp.Sum:
+            self.sums = True
+            return None
+        return guards.guarded(node)
+
+    def _told(self, name: str) -> exp.Expression:
+        self.context.add(name)
+        value = exp.Placeholder(this=f"k_{name}")
+        return exp.cast(value, "TEXT") if name == "user" else value
+
+    def _call(self, node: exp.Anonymous, text: bool) -> exp.Expression | None:
+        name = node.name.lower()
+        if name == "now":
+            return self._told("now")
+        if name == "current_user":
+            return self._told("user")
+        if name == "uuid_v7":
+            return guards.call("uuidv7")
+        if name in _PER_ROW:
+            return guards.call(_PER_ROW[name], exp.Literal.number(1))
+        if name == "divide" and text and len(node.expressions) == 2:
+            left, right = node.expressions
+            return guards.call(name, left, guards.divisor(right))
+        if name in ("list_sum", "sum"):
+            self.sums = True
+        return guards.guarded(node)
+
+    def _lambda(self, node: exp.Lambda) -> exp.Expression | None:
+        parent = node.parent
+        name = parent.name.lower() if isinstance(parent, exp.Anonymous) else ""
+        takes = isinstance(parent, (exp.Transform, exp.ArrayFilter)) or name in _LAMBDA_TAKERS
+        if not takes and not node.args.get("colon") and len(node.expressions) == 1:
+            # f(doc -> 'key'): sqlglot takes the arrow of JSON for a lambda.
+            document = exp.column(node.expressions[0].copy())
+            return exp.Paren(this=exp.JSONExtract(this=document, expression=node.this))
+        node.set("colon", True)
+        return None
+
+    def _quotient(self, node: exp.Expression) -> exp.Expression:
+        left, right = node.this, guards.divisor(node.expression)
+        if isinstance(node, exp.Div) and not self._is_interval(left):
+            return exp.IntDiv(this=left, expression=right)
+        node.set("expression", right)
+        return node
+
+    def _is_interval(self, node: exp.Expression) -> bool:
+        while isinstance(node, (exp.Paren, exp.Neg)):
+            node = node.this
+        if isinstance(node, exp.Cast):
+            return bool(node.to.is_type(exp.DType.INTERVAL))
+        if isinstance(node, exp.Column):
+            return node.name.lower() in self._intervals
+        if isinstance(node, exp.Anonymous):
+            return node.name.lower() in _ENGINE_INTERVALS
+        return isinstance(node, (exp.Interval, exp.ToDays))
+
+    def _check_literal(self, node: exp.Expression) -> None:
+        literal, kind = node.this, _CHECKED_LITERALS.get(node.args["to"].this)
+        if kind is None or not isinstance(literal, exp.Literal) or not literal.is_string:
+            return
+        if isinstance(node, exp.Cast):
+            to_storage(literal.name, kind, column=None)
+
+
+def generated_sql(tree: exp.Expression) -> str:
+    """Return the text that the engine gets: from the tree alone, without comments."""
+    sql: Any = tree.sql(dialect="duckdb", comments=False)
+    return str(sql)

@@ -1,0 +1,407 @@
+"""Partitions as the planner reads them: one snapshot for a whole statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from kalamdb_lab.arrow.arrays import array_from_storage
+from kalamdb_lab.arrow.schemas import field_for
+from kalamdb_lab.clock import Clock
+from kalamdb_lab.model.datatypes import TEXT
+from kalamdb_lab.model.ids import SYSTEM_COLUMNS, PartitionKey
+from kalamdb_lab.model.tables import TableDef, TableKind
+from kalamdb_lab.partitions.commit_log import CommitLog
+from kalamdb_lab.partitions.partition import PartitionSnapshot, SegmentView, Seqs
+from kalamdb_lab.query.relations import (
+    ArrowPart,
+    BoundPredicate,
+    ParquetPart,
+    Part,
+    ScanRequest,
+)
+from kalamdb_lab.segments.layout import SEQ_FIELD_ID
+from kalamdb_lab.segments.pruning import Predicate as SegmentPredicate
+from kalamdb_lab.segments.pruning import may_match
+from kalamdb_lab.segments.reader import SegmentReader
+
+SMALL_ROWS = 200_000
+"""Segments of a partition up to this many rows in all are decoded once and kept as Arrow."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRef:
+    """The key of a `Relation` over a table: the partition of one scope.
+
+    Attributes
+    ----------
+    schema_version : int
+        The version that the plan was made for.
+    """
+
+    table_key: int
+    schema_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllScopesRef:
+    """The key of ``all_users(...)``: every partition of a table."""
+
+    table_key: int
+    schema_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRef:
+    """The key of a relation that lives in the session only."""
+
+    name: str
+
+
+class RepeatedReads:
+    """Remembers which segments were read lately: what is read again is worth decoding.
+
+    Parquet is read directly the first time, because decoding it for the cache costs more than
+    one query saves.
+    """
+
+    def __init__(self, limit: int = 4_096) -> None:
+        self._limit = limit
+        self._seen: dict[tuple[int, tuple[str, ...]], None] = {}
+
+    def again(self, segment_id: int, columns: tuple[str, ...]) -> bool:
+        """Note a read and return whether it was noted before."""
+        key = (segment_id, columns)
+        seen = self._seen.pop(key, 0) is None
+        self._seen[key] = None
+        while len(self._seen) > self._limit:
+            self._seen.pop(next(iter(self._seen)))
+        return seen
+
+
+class TableScans:
+    """A `ScanProvider` over partitions, system tables and the session's own relations.
+
+    Parameters
+    ----------
+    tables : callable
+        The present definition of a table by its key.
+    cache_bytes : int
+        Decoded columns beyond this are not worth keeping.
+    """
+
+    def __init__(
+        self,
+        log: CommitLog,
+        reader: SegmentReader,
+        tables: Callable[[int], TableDef | None],
+        clock: Clock,
+        *,
+        cache_bytes: int,
+    ) -> None:
+        self._log = log
+        self._reader = reader
+        self._tables = tables
+        self._clock = clock
+        self._cache_bytes = cache_bytes
+        self._repeated = RepeatedReads()
+
+    def at_snapshot(
+        self, requests: Sequence[ScanRequest], scope: str, local: Mapping[str, pa.Table]
+    ) -> StatementScans:
+        """Return the rows of these requests at the newest commit, all at one number of the log.
+
+        Parameters
+        ----------
+        scope : str
+            The effective user.
+        local : mapping
+            The session's own relations by name.
+        """
+        wanted: dict[PartitionKey, TableDef] = {}
+        scopes: dict[int, list[str]] = {}
+        for request in requests:
+            match request.relation.key:
+                case TableRef(table_key=table_key):
+                    table = self._table(table_key)
+                    wanted[PartitionKey(table_key, scope if table.kind.is_scoped else "")] = table
+                case AllScopesRef(table_key=table_key):
+                    scopes[table_key] = self._log.scopes(table_key)
+                    table = self._table(table_key)
+                    wanted |= {PartitionKey(table_key, name): table for name in scopes[table_key]}
+        snapshots = dict(zip(wanted, self._log.snapshot(list(wanted.items())), strict=True))
+        return StatementScans(self, wanted, snapshots, scopes, scope, local)
+
+    def _table(self, table_key: int) -> TableDef:
+        table = self._tables(table_key)
+        assert table is not None, "the plan was checked against the catalog"
+        return table
+
+    def read(
+        self,
+        table: TableDef,
+        snapshot: PartitionSnapshot,
+        request: ScanRequest,
+        predicates: tuple[BoundPredicate, ...],
+        prefix: tuple[str, str] | None,
+    ) -> list[Part]:
+        """Return the parts of one partition; ``prefix`` names a constant first column."""
+        columns = tuple(name for name in request.columns if prefix is None or name != prefix[0])
+        parts: list[Part] = [self._hot(table, snapshot, request, columns, prefix)]
+        conditions = _segment_predicates(table, predicates)
+        views = [v for v in snapshot.segments if may_match(v.meta, table, conditions)]
+        if not views:
+            return parts
+        decoded = self._decode_now(table, views, columns, predicates)
+        for view in views:
+            direct = (
+                None
+                if decoded
+                else self._reader.parquet_projection(
+                    view.meta, table, [name for name in columns if name != "_deleted"]
+                )
+            )
+            if direct is None:
+                parts.append(self._from_arrow(table, view, request, columns, prefix))
+            else:
+                parts.append(self._from_parquet(table, view, request, direct, prefix))
+        return [part for part in parts if not _is_empty(part)] or parts[:1]
+
+    def _decode_now(
+        self,
+        table: TableDef,
+        views: Sequence[SegmentView],
+        columns: tuple[str, ...],
+        predicates: tuple[BoundPredicate, ...],
+    ) -> bool:
+        rows = sum(view.meta.row_count for view in views)
+        if rows <= SMALL_ROWS:
+            return True
+        seen = [self._repeated.again(view.meta.segment_id, columns) for view in views]
+        # Decoding gives up skipping row groups, so what asks for few rows stays with Parquet.
+        selective = any(predicate.op in ("=", "in") for predicate in predicates)
+        share = len(columns) / max(len(table.columns), 1)
+        decoded_bytes = 6 * share * sum(view.meta.size_bytes for view in views)
+        return all(seen) and not selective and decoded_bytes < self._cache_bytes
+
+    def _hot(
+        self,
+        table: TableDef,
+        snapshot: PartitionSnapshot,
+        request: ScanRequest,
+        columns: tuple[str, ...],
+        prefix: tuple[str, str] | None,
+    ) -> ArrowPart:
+        hot, hot_deleted = snapshot.hot, snapshot.hot_deleted
+        if table.kind is TableKind.STREAM:
+            hot, hot_deleted = self._unexpired(table, snapshot, hot), hot_deleted.slice(0, 0)
+        rows = _selected(hot, columns, deleted=None)
+        if request.include_deleted and hot_deleted.num_rows:
+            rows = pa.concat_tables([rows, _selected(hot_deleted, columns, deleted=True)])
+        return ArrowPart(_prefixed(rows, request.columns, prefix))
+
+    def _unexpired(self, table: TableDef, snapshot: PartitionSnapshot, hot: pa.Table) -> pa.Table:
+        assert table.options.ttl_seconds is not None
+        before_us = self._clock.now_us() - table.options.ttl_seconds * 1_000_000
+        with self._log.at_newest([snapshot.partition]):
+            expired = self._log.partition(snapshot.partition).expired_seqs(before_us)
+        if not len(expired):
+            return hot
+        return hot.filter(pa.array(~np.isin(hot.column("_seq").to_numpy(), expired)))
+
+    def _from_arrow(
+        self,
+        table: TableDef,
+        view: SegmentView,
+        request: ScanRequest,
+        columns: tuple[str, ...],
+        prefix: tuple[str, str] | None,
+    ) -> ArrowPart:
+        hidden = _left_out(view, request)
+        wanted = [name for name in columns if name not in SYSTEM_COLUMNS]
+        shows_seq = "_seq" in columns or len(view.removed) > 0 or not wanted
+        rows = self._reader.read(view.meta, table, [*wanted, *(["_seq"] if shows_seq else [])])
+        flags = None
+        if "_deleted" in columns and request.include_deleted and len(view.deleted):
+            flags = _mask(rows.column("_seq").to_numpy(), view.deleted)
+        if len(hidden):
+            kept = ~_mask(rows.column("_seq").to_numpy(), hidden)
+            rows = rows.filter(pa.array(kept))
+            flags = None if flags is None else flags[kept]
+        chosen = _selected(rows, columns, deleted=False if flags is None else pa.array(flags))
+        return ArrowPart(_prefixed(chosen, request.columns, prefix))
+
+    def _from_parquet(
+        self,
+        table: TableDef,
+        view: SegmentView,
+        request: ScanRequest,
+        direct: list[tuple[str, str]],
+        prefix: tuple[str, str] | None,
+    ) -> ParquetPart:
+        projections = list(direct)
+        if prefix is not None:
+            quoted = "'" + prefix[1].replace("'", "''") + "'"
+            projections.append((quoted, prefix[0]))
+        order = {name: at for at, name in enumerate(request.columns)}
+        projections.sort(key=lambda item: order[item[1]])
+        path = self._reader.verified_path(view.meta, table)
+        hidden = _left_out(view, request)
+        return ParquetPart(
+            paths=(path,),
+            directories=(path.rpartition("/")[0],),
+            projections=tuple(projections),
+            removed=hidden if len(hidden) else None,
+            deleted=view.deleted if request.include_deleted and len(view.deleted) else None,
+        )
+
+
+class StatementScans:
+    """The scans of one statement; made by `TableScans.at_snapshot`."""
+
+    def __init__(
+        self,
+        scans: TableScans,
+        tables: Mapping[PartitionKey, TableDef],
+        snapshots: Mapping[PartitionKey, PartitionSnapshot],
+        scopes: Mapping[int, Sequence[str]],
+        scope: str,
+        local: Mapping[str, pa.Table],
+    ) -> None:
+        self._scans = scans
+        self._tables = tables
+        self._snapshots = snapshots
+        self._scopes = scopes
+        self._scope = scope
+        self._local = local
+
+    def scan(
+        self, request: ScanRequest, predicates: tuple[BoundPredicate, ...]
+    ) -> tuple[Part, ...]:
+        """Return the parts of one request; the promise is that of `ScanProvider`."""
+        match request.relation.key:
+            case LocalRef(name=name):
+                rows = self._local[name]
+                return (ArrowPart(rows.select(list(request.columns))),)
+            case TableRef(table_key=table_key):
+                partition = PartitionKey(table_key, self._scope)
+                if partition not in self._tables:
+                    partition = PartitionKey(table_key, "")
+                table = self._tables[partition]
+                return tuple(
+                    self._scans.read(table, self._snapshots[partition], request, predicates, None)
+                )
+            case AllScopesRef(table_key=table_key):
+                parts: list[Part] = []
+                for scope in self._scopes[table_key]:
+                    partition = PartitionKey(table_key, scope)
+                    parts += self._scans.read(
+                        self._tables[partition],
+                        self._snapshots[partition],
+                        request,
+                        predicates,
+                        ("user_id", scope),
+                    )
+                return tuple(parts) or (ArrowPart(_no_rows(request)),)
+            case key:
+                raise AssertionError(f"a relation of an unknown kind: {key!r}")
+
+    def is_scoped(self, request: ScanRequest) -> bool:
+        """Return whether the relation is the reader's own partition of a table."""
+        match request.relation.key:
+            case TableRef(table_key=table_key):
+                return PartitionKey(table_key, self._scope) in self._tables
+        return False
+
+    def estimate(
+        self, request: ScanRequest, predicates: tuple[BoundPredicate, ...]
+    ) -> tuple[int, int, int]:
+        """Return segments kept by pruning, segments in all, and rows in what is kept."""
+        match request.relation.key:
+            case LocalRef(name=name):
+                return 0, 0, int(self._local[name].num_rows)
+            case TableRef(table_key=table_key) | AllScopesRef(table_key=table_key):
+                kept = total = rows = 0
+                for partition, table in self._tables.items():
+                    if partition.table_key != table_key:
+                        continue
+                    snapshot = self._snapshots[partition]
+                    conditions = _segment_predicates(table, predicates)
+                    rows += snapshot.hot.num_rows
+                    for view in snapshot.segments:
+                        total += 1
+                        if may_match(view.meta, table, conditions):
+                            kept += 1
+                            rows += view.meta.row_count - len(view.removed)
+                return kept, total, rows
+            case key:
+                raise AssertionError(f"a relation of an unknown kind: {key!r}")
+
+
+def _segment_predicates(
+    table: TableDef, predicates: tuple[BoundPredicate, ...]
+) -> list[SegmentPredicate]:
+    conditions = []
+    for predicate in predicates:
+        column = table.column(predicate.column)
+        if predicate.column != "_seq" and column is None:
+            continue
+        column_id = SEQ_FIELD_ID if column is None else column.column_id
+        values = predicate.values
+        operand = values if predicate.op == "in" else values[0] if values else None
+        conditions.append(SegmentPredicate(column_id, predicate.op, operand))
+    return conditions
+
+
+def _left_out(view: SegmentView, request: ScanRequest) -> Seqs:
+    if not request.include_deleted:
+        return view.removed
+    return np.setdiff1d(view.removed, view.deleted, assume_unique=True)
+
+
+def _mask(seqs: Seqs, wanted: Seqs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return which of ``seqs`` (ascending) are in ``wanted`` (ascending)."""
+    mask = np.zeros(len(seqs), bool)
+    at = np.searchsorted(seqs, wanted)
+    at = at[at < len(seqs)]
+    mask[at[np.isin(seqs[at], wanted, assume_unique=True)]] = True
+    return mask
+
+
+def _selected(
+    rows: pa.Table, columns: Sequence[str], *, deleted: bool | pa.Array | None
+) -> pa.Table:
+    arrays, fields = [], []
+    for name in columns:
+        if name == "_deleted":
+            flags = (
+                deleted
+                if isinstance(deleted, pa.Array)
+                else pa.array(np.full(rows.num_rows, bool(deleted)))
+            )
+            arrays.append(flags)
+            fields.append(pa.field("_deleted", pa.bool_()))
+        else:
+            arrays.append(rows.column(name))
+            fields.append(rows.schema.field(name))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _prefixed(rows: pa.Table, order: Sequence[str], prefix: tuple[str, str] | None) -> pa.Table:
+    if prefix is None or prefix[0] not in order:
+        return rows
+    constant = array_from_storage([prefix[1]] * rows.num_rows, TEXT)
+    return rows.append_column(prefix[0], constant).select(list(order))
+
+
+def _no_rows(request: ScanRequest) -> pa.Table:
+    by_name = {column.name: field_for(column) for column in request.relation.columns}
+    by_name |= {"_seq": pa.field("_seq", pa.int64()), "_deleted": pa.field("_deleted", pa.bool_())}
+    return pa.schema([by_name[name] for name in request.columns]).empty_table()
+
+
+def _is_empty(part: Part) -> bool:
+    return isinstance(part, ArrowPart) and part.table.num_rows == 0
