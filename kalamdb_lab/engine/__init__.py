@@ -1,0 +1,1 @@
+"""Wiring, pipeline and session of one open database."""

@@ -1,0 +1,184 @@
+"""The way of a statement: text, parse, role, handler, result."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from kalamdb_lab.authorization.gateway import authorize_kind
+from kalamdb_lab.errors import ConflictError, KalamError, NotSupportedError
+from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.query.request import Request
+from kalamdb_lab.query.result import Result
+from kalamdb_lab.sql.parameters import bind_count, refuse_script_with_values
+from kalamdb_lab.sql.parse import iterate_script
+from kalamdb_lab.sql.statements import ExecuteAs, Statement
+from kalamdb_lab.tables.writing import SchemaChangedError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from sqlglot import exp
+
+    from kalamdb_lab.engine.app_context import AppContext
+
+_ATTEMPTS = 5
+RequestFor = Callable[[tuple[Any, ...]], Request]
+
+
+class ParseCache:
+    """Parsed scripts by their text: a repeated text is not parsed again."""
+
+    def __init__(self, limit: int = 1_024, text_limit: int = 10_000) -> None:
+        self._limit = limit
+        self._text_limit = text_limit
+        self._parsed: OrderedDict[str, tuple[Statement, ...]] = OrderedDict()
+        self._lock = Lock()
+
+    def statements(self, text: str) -> Iterator[Statement]:
+        """Yield the statements of a text, parsed at most once while it stays in the cache.
+
+        Each is parsed when it is reached: a fault in a later one leaves the earlier ones run.
+        """
+        with self._lock:
+            found = self._parsed.get(text)
+            if found is not None:
+                self._parsed.move_to_end(text)
+        if found is not None:
+            yield from found
+            return
+        parsed = []
+        for statement in iterate_script(text):
+            parsed.append(statement)
+            yield statement
+        if len(text) <= self._text_limit:
+            with self._lock:
+                self._parsed[text] = tuple(parsed)
+                while len(self._parsed) > self._limit:
+                    self._parsed.popitem(last=False)
+
+
+class Pipeline:
+    """Runs what sessions hand over; holds no state of its own between statements."""
+
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+
+    def run_text(
+        self,
+        text: str,
+        params: tuple[Any, ...],
+        request_for: RequestFor,
+        as_user: str | None,
+    ) -> list[Result]:
+        """Run a script; the session's role and namespace are read anew for each statement."""
+        request_for(())  # a closed session or dropped user is told before its text is looked at
+        statements: Iterable[Statement] = self._context.parsed.statements(text)
+        if params:
+            statements = list(statements)
+            refuse_script_with_values(len(statements), params)
+        results = []
+        for number, statement in enumerate(statements, start=1):
+            wanted = statement if as_user is None else _as_user(as_user, statement)
+            try:
+                results.append(self._run(wanted, params, request_for))
+            except KalamError as error:
+                error.statement_number = number
+                raise error.at(statement.line, statement.column) from None
+        return results
+
+    def _run(
+        self, statement: Statement, params: tuple[Any, ...], request_for: RequestFor
+    ) -> Result:
+        started = time.perf_counter()
+        bind_count(statement.kind, statement.parameters, params)
+        for _ in range(_ATTEMPTS):
+            request = request_for(params)
+            authorize_kind(statement.kind, request.context.role)
+            try:
+                result = self._context.handlers.handle(statement, request)
+            except SchemaChangedError:
+                continue  # another process altered the table between planning and the lock
+            return result.timed((time.perf_counter() - started) * 1_000)
+        raise ConflictError("The table is being altered by others; run the statement again")
+
+    def run_tree(
+        self,
+        tree: exp.Expression,
+        request_for: RequestFor,
+        relations: Mapping[str, pa.Table],
+        cache_key: Hashable | None,
+    ) -> Result:
+        """Run a query given as a tree."""
+        started = time.perf_counter()
+        request = request_for(()).with_relations(relations)
+        table = self._context.queries.run(tree, request, text_semantics=False, cache_key=cache_key)
+        return Result.of_table("SELECT", table).timed((time.perf_counter() - started) * 1_000)
+
+    def stream_tree(
+        self,
+        tree: exp.Expression,
+        request_for: RequestFor,
+        relations: Mapping[str, pa.Table],
+        batch_rows: int,
+    ) -> pa.RecordBatchReader:
+        """Run a query given as a tree and read it in batches."""
+        request = request_for(()).with_relations(relations)
+        return self._context.queries.stream(
+            tree, request, text_semantics=False, batch_rows=batch_rows
+        )
+
+    def describe_tree(
+        self,
+        tree: exp.Expression,
+        request_for: RequestFor,
+        relations: Mapping[str, pa.Table],
+        *,
+        text_semantics: bool,
+    ) -> pa.Schema:
+        """Return the columns a query would give."""
+        request = request_for(()).with_relations(relations)
+        return self._context.queries.describe(tree, request, text_semantics=text_semantics)
+
+    def insert_rows(self, table: str, rows: object, request_for: RequestFor) -> Result:
+        """Insert a dataframe or Arrow data."""
+        started = time.perf_counter()
+        for _ in range(_ATTEMPTS):
+            try:
+                result = self._context.handlers.insert_rows(table, rows, request_for(()))
+            except SchemaChangedError:
+                continue
+            return result.timed((time.perf_counter() - started) * 1_000)
+        raise ConflictError("The table is being altered by others; run the statement again")
+
+    def definition(self, parts: tuple[str, ...], request: Request) -> TableDef:
+        """Return the definition of a table that the user may know of."""
+        return self._context.queries.definition(parts, request.context)
+
+    def definitions(self, namespace: str, request: Request) -> list[TableDef]:
+        """Return the definitions of one namespace."""
+        return self._context.queries.definitions(namespace, request.context)
+
+    def namespaces(self, request: Request) -> list[str]:
+        """Return the namespaces that the user may use."""
+        return self._context.queries.namespaces(request.context)
+
+
+def _as_user(user_id: str, statement: Statement) -> ExecuteAs:
+    """Return the statement as ``EXECUTE AS USER 'user_id' (statement)`` would read."""
+    if statement.kind not in ("SELECT", "INSERT", "UPDATE", "DELETE", "EXPLAIN"):
+        raise NotSupportedError(
+            f"{statement.kind} is not allowed in EXECUTE AS USER; it takes SELECT, INSERT, UPDATE, "
+            "DELETE or EXPLAIN"
+        )
+    return ExecuteAs(
+        text=statement.text,
+        line=statement.line,
+        column=statement.column,
+        parameters=statement.parameters,
+        depth=statement.depth,
+        user_id=user_id,
+        statement=statement,
+    )

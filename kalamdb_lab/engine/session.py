@@ -1,0 +1,234 @@
+"""A session: one user, one namespace, and the relations that only it sees."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Hashable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from kalamdb_lab.engine.pipeline import Pipeline
+from kalamdb_lab.errors import ClosedError, NotFoundError, UserDroppedError
+from kalamdb_lab.model.context import ExecutionContext
+from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, checked_user_id
+from kalamdb_lab.model.roles import Role
+from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.query.request import Interruption, LocalRelations, Request
+from kalamdb_lab.query.result import Result
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from sqlglot import exp
+
+    from kalamdb_lab.engine.app_context import AppContext
+
+
+class Session:
+    """Runs statements as one user. Made by `Database.session`.
+
+    Statements of one session run one after the other; sessions run beside each other. The role
+    of the user is read at every statement.
+
+    Attributes
+    ----------
+    user : str
+        The user id.
+    namespace : str
+        Where unqualified table names are looked up.
+    relations : LocalRelations
+        Arrow tables by name that only this session sees; they hide tables of the same name.
+    """
+
+    def __init__(self, context: AppContext, user: str, namespace: str) -> None:
+        self._context = context
+        self._pipeline = Pipeline(context)
+        self._lock = threading.RLock()
+        self._interruption = Interruption()
+        self._closed = False
+        self.session_id = uuid.uuid4().hex[:12]
+        self.user = checked_user_id(user)
+        self.relations = LocalRelations()
+        self._check_user(must_exist=True)
+        self.namespace = namespace.lower()
+        if self.namespace != SYSTEM_NAMESPACE:
+            context.catalog.namespace(self.namespace)
+
+    # --- statements -----------------------------------------------------------------------------
+
+    def execute(
+        self, sql: str, params: Sequence[object] | None = None, *, as_user: str | None = None
+    ) -> Result:
+        """Run SQL and return the result of its last statement.
+
+        Parameters
+        ----------
+        sql : str
+            One statement, or several separated by ``;`` (then without parameters).
+        params : sequence, optional
+            Values for ``?`` in order, or for ``$1``, ``$2`` by number.
+        as_user : str, optional
+            Run it as ``EXECUTE AS USER`` would, with the same rules.
+
+        Raises
+        ------
+        KalamError
+            With ``code``, ``statement_number``, ``line`` and ``column``. What statements before
+            the failing one did, stays.
+        """
+        return self.execute_script(sql, params, as_user=as_user)[-1]
+
+    def execute_script(
+        self, sql: str, params: Sequence[object] | None = None, *, as_user: str | None = None
+    ) -> list[Result]:
+        """Run SQL and return the results of all its statements, in order."""
+        with self._lock:
+            return self._pipeline.run_text(sql, tuple(params or ()), self._request, as_user)
+
+    def query_tree(
+        self,
+        tree: exp.Expression,
+        *,
+        relations: Mapping[str, pa.Table] | None = None,
+        cache_key: Hashable | None = None,
+    ) -> Result:
+        """Run a query given as a tree, as an ibis expression compiles to; same rules as text.
+
+        Parameters
+        ----------
+        tree : sqlglot.exp.Expression
+            One query; its arithmetic is DuckDB's.
+        relations : mapping, optional
+            Further Arrow tables by name, for this query only.
+        cache_key : hashable, optional
+            Identifies the tree: a plan made for an equal key is used again.
+        """
+        with self._lock:
+            return self._pipeline.run_tree(tree, self._request, relations or {}, cache_key)
+
+    def stream_tree(
+        self,
+        tree: exp.Expression,
+        *,
+        relations: Mapping[str, pa.Table] | None = None,
+        batch_rows: int = 100_000,
+    ) -> pa.RecordBatchReader:
+        """Run a query given as a tree and read its rows in batches, at one snapshot."""
+        with self._lock:
+            return self._pipeline.stream_tree(tree, self._request, relations or {}, batch_rows)
+
+    def describe_tree(
+        self,
+        tree: exp.Expression,
+        *,
+        relations: Mapping[str, pa.Table] | None = None,
+        text_semantics: bool = False,
+    ) -> pa.Schema:
+        """Return the columns that a query would give, without running it.
+
+        Parameters
+        ----------
+        text_semantics : bool
+            True if the tree was parsed from SQL text, whose arithmetic is PostgreSQL's.
+        """
+        with self._lock:
+            return self._pipeline.describe_tree(
+                tree, self._request, relations or {}, text_semantics=text_semantics
+            )
+
+    def insert(self, table: str, rows: object) -> Result:
+        """Insert many rows at once.
+
+        Parameters
+        ----------
+        table : str
+            ``table`` or ``namespace.table``.
+        rows : DataFrame, pyarrow.Table, RecordBatch, RecordBatchReader, dict or list of dict
+            Columns are matched by name, without regard to case; columns left out take their
+            default or NULL.
+
+        Returns
+        -------
+        Result
+            With ``rows_affected``. All rows are durable when this returns, or none is there.
+        """
+        with self._lock:
+            return self._pipeline.insert_rows(table, rows, self._request)
+
+    def definition(self, table: str | tuple[str, ...]) -> TableDef:
+        """Return the definition of a table or view that this user may know of."""
+        parts = tuple(table.split(".")) if isinstance(table, str) else table
+        return self._pipeline.definition(parts, self._request())
+
+    def definitions(self, namespace: str | None = None) -> list[TableDef]:
+        """Return the tables and views of a namespace (the session's by default), by name."""
+        return self._pipeline.definitions(namespace or self.namespace, self._request())
+
+    def namespaces(self) -> list[str]:
+        """Return the names of all namespaces that this user may use, in order."""
+        return self._pipeline.namespaces(self._request())
+
+    def interrupt(self) -> None:
+        """Stop the statement that runs in another thread; it raises and changes nothing."""
+        self._interruption.interrupt()
+
+    @property
+    def position(self) -> int:
+        """The number of the newest commit: while it stays the same, the stored rows do."""
+        self._request()
+        with self._context.log.at_newest() as seq:
+            return seq
+
+    @property
+    def role(self) -> Role:
+        """The user's role as of now."""
+        return self._context.catalog.role_of(self.user)
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the session; its relations are freed."""
+        self._closed = True
+        self.relations.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<kalamdb_lab.Session of '{self.user}' in '{self.namespace}'>"
+
+    def _check_user(self, *, must_exist: bool = False) -> Role:
+        user = self._context.catalog.users.get(self.user)
+        if user is None:
+            if must_exist:
+                raise NotFoundError("User", self.user)
+            return Role.USER
+        if user.deleted_at_us is not None:
+            raise UserDroppedError(f"User '{self.user}' was dropped")
+        return user.role
+
+    def _use(self, namespace: str) -> None:
+        self.namespace = namespace
+
+    def _request(self, params: tuple[Any, ...] = ()) -> Request:
+        if self._closed:
+            raise ClosedError("The session was closed")
+        role = self._check_user()
+        context = ExecutionContext(
+            user_id=self.user,
+            actor_id=self.user,
+            role=role,
+            namespace=self.namespace,
+            request_id=self.session_id,
+            origin="session",
+            now_us=self._context.clock.now_us(),
+        )
+        return Request(context, params, self.relations, self._interruption, self._use)

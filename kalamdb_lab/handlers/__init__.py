@@ -1,0 +1,1 @@
+"""Statements, family by family: one typed statement in, one result out."""

@@ -1,0 +1,230 @@
+"""INSERT ... ON CONFLICT: which offered rows are new, and what the others change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from sqlglot import exp
+
+from kalamdb_lab.arrow.arrays import storage_from_array
+from kalamdb_lab.arrow.schemas import kalam_type
+from kalamdb_lab.errors import DuplicateKeyError, NotSupportedError, ReadOnlyError
+from kalamdb_lab.handlers.returning import rows_table
+from kalamdb_lab.handlers.rows import writable_column
+from kalamdb_lab.model.datatypes import StorageValue
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
+from kalamdb_lab.model.values import from_storage, storage_converter
+from kalamdb_lab.partitions.commit_log import Commit
+from kalamdb_lab.partitions.payload import Row
+from kalamdb_lab.query.queries import Queries
+from kalamdb_lab.query.request import Request
+from kalamdb_lab.sql.queries import parse_expression
+from kalamdb_lab.sql.statements import DEFAULT, Assignment, OnConflict
+from kalamdb_lab.tables.definition import refuse_repeated_names
+from kalamdb_lab.tables.keys import shown
+from kalamdb_lab.tables.writing import TableWriter
+
+_PRESENT = "kalam present rows"
+_OFFERED = "kalam offered rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row that becomes another: the version it had, and both rows."""
+
+    old_seq: int
+    old: Row
+    new: Row
+
+
+class ConflictResolver:
+    """The rules of ON CONFLICT, as in PostgreSQL."""
+
+    def __init__(self, queries: Queries, writer: TableWriter) -> None:
+        self._queries = queries
+        self._writer = writer
+
+    def check(self, table: TableDef, on_conflict: OnConflict) -> None:
+        """Refuse a clause that the table cannot follow, before any row is made."""
+        key = table.primary_key
+        if on_conflict.column is not None:
+            column = writable_column(table, on_conflict.column)
+            if key is None or column.column_id != key.column_id:
+                raise NotSupportedError(
+                    f"ON CONFLICT ({column.name}) is not supported; use the primary key"
+                )
+        if on_conflict.do_nothing:
+            return
+        if table.kind is TableKind.STREAM:
+            raise NotSupportedError("ON CONFLICT DO UPDATE is not supported on STREAM tables")
+        checked_assignments(table, on_conflict.assignments)
+
+    def insert(
+        self,
+        commit: Commit,
+        table: TableDef,
+        partition: PartitionKey,
+        rows: Sequence[Row],
+        on_conflict: OnConflict,
+        request: Request,
+    ) -> list[tuple[int, Row]]:
+        """Stage the rows; return (version, row) of those inserted or changed, in order."""
+        key = table.primary_key
+        if key is None:
+            first = self._writer.insert(commit, table, partition, rows).first_seq
+            return list(enumerate(rows, start=first))
+        at = table.columns.index(key)
+        taken = self._writer.live_versions(table, partition, [row[at] for row in rows])
+        new: dict[StorageValue, int] = {}
+        clashing: list[int] = []
+        for number, row in enumerate(rows):
+            value = row[at]
+            if value in taken:
+                clashing.append(number)
+            elif value not in new:
+                new[value] = number
+            elif not on_conflict.do_nothing:
+                raise _twice(key, value)
+        if on_conflict.do_nothing:
+            clashing = []
+        clashing_keys = [rows[number][at] for number in clashing]
+        if len(set(clashing_keys)) != len(clashing_keys):
+            raise _twice(key, max(clashing_keys, key=clashing_keys.count))
+        changes = {}
+        if clashing:
+            present = self._writer.live_rows(
+                table, partition, {value: taken[value] for value in clashing_keys}
+            )
+            pairs = [(present[rows[number][at]], rows[number]) for number in clashing]
+            changed = self._changed(table, pairs, on_conflict, request)
+            changes = dict(zip(clashing, changed, strict=True))
+        staged: list[Row] = []
+        replaces: list[int] = []
+        for number in sorted([*new.values(), *changes]):
+            change = changes.get(number)
+            if number in changes and change is None:
+                continue
+            staged.append(rows[number] if change is None else change.new)
+            replaces.append(0 if change is None else change.old_seq)
+        self._writer.check_not_null(table, staged)
+        if not staged:
+            return []
+        first = commit.append_rows(partition, table, staged, replaces=replaces)
+        return list(enumerate(staged, start=first))
+
+    def _changed(
+        self,
+        table: TableDef,
+        pairs: Sequence[tuple[tuple[int, Row], Row]],
+        on_conflict: OnConflict,
+        request: Request,
+    ) -> list[Change | None]:
+        """Evaluate SET and WHERE for (present row, offered row) pairs."""
+        assignments = checked_assignments(table, on_conflict.assignments)
+        name = table.table_id.name
+        present = rows_table(table, [row for row, _ in pairs])
+        offered = rows_table(table, [(seq, row) for (seq, _), row in pairs])
+        keep: exp.Expression = exp.true()
+        if on_conflict.where is not None:
+            keep = _about_present(on_conflict.where, name)
+        version = exp.column("_seq", table=name, quoted=True)
+        tree = exp.Select(
+            expressions=[
+                *(
+                    exp.alias_(_about_present(value, name), f"v{at}", quoted=True)
+                    for at, (_, value) in enumerate(assignments)
+                ),
+                exp.alias_(keep, "keep", quoted=True),
+                exp.alias_(version, "version", quoted=True),
+            ],
+            from_=exp.From(this=_source(_PRESENT, name)),
+            joins=[
+                exp.Join(
+                    this=_source(_OFFERED, "excluded"),
+                    on=exp.EQ(
+                        this=version.copy(),
+                        expression=exp.column("_seq", table="excluded", quoted=True),
+                    ),
+                )
+            ],
+        )
+        answer = self._queries.run(
+            tree, request.with_relations({_PRESENT: present, _OFFERED: offered})
+        )
+        by_version = {seq: at for at, seq in enumerate(answer.column("version").to_pylist())}
+        answer = answer.take(pa.array([by_version[seq] for (seq, _), _ in pairs], pa.int64()))
+        kept = answer.column("keep").to_pylist()
+        rows = changed_rows(table, assignments, answer, [row for (_, row), _ in pairs])
+        return [
+            Change(seq, old, new) if keep_it and new != old else None
+            for ((seq, old), _), new, keep_it in zip(pairs, rows, kept, strict=True)
+        ]
+
+
+def checked_assignments(
+    table: TableDef, assignments: Sequence[Assignment]
+) -> list[tuple[ColumnDef, exp.Expression]]:
+    """Return SET as columns and expressions; refuses the key and system columns."""
+    refuse_repeated_names(assignment.column for assignment in assignments)
+    checked = []
+    for assignment in assignments:
+        column = writable_column(table, assignment.column)
+        if column.primary_key:
+            raise ReadOnlyError(f"Primary key column '{column.name}' cannot be updated")
+        value = assignment.value
+        if value is DEFAULT:
+            value = exp.null() if column.default is None else parse_expression(column.default)
+        assert isinstance(value, exp.Expression)
+        checked.append((column, value))
+    return checked
+
+
+def changed_rows(
+    table: TableDef,
+    assignments: Sequence[tuple[ColumnDef, exp.Expression]],
+    answer: pa.Table,
+    old: Sequence[Row],
+) -> list[Row]:
+    """Return the rows with the values of columns ``v0, v1, ...`` of ``answer`` put in."""
+    values: list[list[StorageValue]] = []
+    for number, (column, _) in enumerate(assignments):
+        field = answer.schema.field(f"v{number}")
+        given, convert = kalam_type(field), storage_converter(column.data_type)
+        plain = storage_from_array(answer.column(f"v{number}"), given)
+        if given != column.data_type:
+            plain = [convert(from_storage(value, given), column.name) for value in plain]
+        values.append(plain)
+    places = [table.columns.index(column) for column, _ in assignments]
+    rows = []
+    for number, row in enumerate(old):
+        cells = list(row)
+        for place, column_values in zip(places, values, strict=True):
+            cells[place] = column_values[number]
+        rows.append(tuple(cells))
+    return rows
+
+
+def _about_present(node: exp.Expression, name: str) -> exp.Expression:
+    """Qualify bare columns: they mean the present row, not the offered one."""
+    node = node.copy()
+    for column in node.find_all(exp.Column):
+        if not column.table and column.find_ancestor(exp.Select) is None:
+            column.set("table", exp.to_identifier(name, quoted=True))
+    return node
+
+
+def _source(relation: str, alias: str) -> exp.Table:
+    return exp.Table(
+        this=exp.to_identifier(relation, quoted=True),
+        alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)),
+    )
+
+
+def _twice(key: ColumnDef, value: StorageValue) -> DuplicateKeyError:
+    return DuplicateKeyError(
+        f"ON CONFLICT DO UPDATE cannot change {key.name} = {shown(value, key)} twice in one "
+        "statement"
+    )

@@ -1,0 +1,112 @@
+"""Statement class to handler: one literal table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kalamdb_lab.catalog.catalog import Catalog
+from kalamdb_lab.clock import Clock, IdGenerator
+from kalamdb_lab.config import Settings
+from kalamdb_lab.handlers.alter import AlterHandler
+from kalamdb_lab.handlers.change import ChangeHandler
+from kalamdb_lab.handlers.explain import ExplainHandler
+from kalamdb_lab.handlers.insert import InsertHandler
+from kalamdb_lab.handlers.maintenance import MaintenanceHandler
+from kalamdb_lab.handlers.namespaces import NamespaceHandler
+from kalamdb_lab.handlers.rows import RowBuilder
+from kalamdb_lab.handlers.select import ExecuteAsHandler, SelectHandler
+from kalamdb_lab.handlers.show import ShowHandler
+from kalamdb_lab.handlers.tables import TableDropper, TableHandler
+from kalamdb_lab.handlers.targets import Targets
+from kalamdb_lab.handlers.users import UserHandler
+from kalamdb_lab.handlers.views import ViewHandler
+from kalamdb_lab.partitions.commit_log import CommitLog
+from kalamdb_lab.partitions.segment_home import SegmentHome
+from kalamdb_lab.query.queries import Queries
+from kalamdb_lab.query.request import Request
+from kalamdb_lab.query.result import Result
+from kalamdb_lab.segments.reader import SegmentReader
+from kalamdb_lab.sql import statements as s
+from kalamdb_lab.tables.writing import TableWriter
+
+Handle = Callable[[Any, Request], Result]
+
+
+class Handlers:
+    """All handlers of one database, by the class of their statement."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        log: CommitLog,
+        home: SegmentHome,
+        reader: SegmentReader,
+        queries: Queries,
+        writer: TableWriter,
+        ids: IdGenerator,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        grace_s = settings.retired_segment_grace_s
+        targets = Targets(catalog)
+        rows = RowBuilder(queries, ids)
+        dropper = TableDropper(log, home, grace_s=grace_s)
+        namespaces = NamespaceHandler(catalog, queries, log, dropper)
+        tables = TableHandler(catalog, targets, queries, writer, log, dropper)
+        views = ViewHandler(catalog, targets, queries, log)
+        users = UserHandler(catalog, log)
+        show = ShowHandler(catalog, targets, queries, log)
+        changes = ChangeHandler(targets, queries, writer, log, ids)
+        maintenance = MaintenanceHandler(
+            catalog,
+            targets,
+            queries,
+            log,
+            home,
+            reader,
+            clock,
+            log_retention_s=settings.log_retention_s,
+            grace_s=grace_s,
+        )
+        self._insert = InsertHandler(targets, queries, rows, writer, log)
+        self.by_class: dict[type[s.Statement], Handle] = {
+            s.CreateNamespace: namespaces.create,
+            s.AlterNamespace: namespaces.alter,
+            s.DropNamespace: namespaces.drop,
+            s.UseNamespace: namespaces.use,
+            s.CreateTable: tables.create,
+            s.DropTable: tables.drop,
+            s.AlterTable: AlterHandler(catalog, targets, queries, rows, log, reader).alter,
+            s.CreateView: views.create,
+            s.DropView: views.drop,
+            s.Insert: self._insert.insert,
+            s.Update: changes.update,
+            s.Delete: changes.delete,
+            s.Select: SelectHandler(queries).select,
+            s.Explain: ExplainHandler(targets, queries).explain,
+            s.ExecuteAs: ExecuteAsHandler(catalog, self.handle).execute_as,
+            s.Describe: show.describe,
+            s.ShowNamespaces: show.namespaces,
+            s.ShowTables: show.tables,
+            s.ShowStorages: show.storages,
+            s.ShowStats: show.stats,
+            s.ShowManifest: show.manifest,
+            s.ShowUsers: show.users,
+            s.FlushTable: maintenance.flush_table,
+            s.FlushAll: maintenance.flush_all,
+            s.CompactTable: maintenance.compact_table,
+            s.CompactAll: maintenance.compact_all,
+            s.CreateUser: users.create,
+            s.AlterUser: users.alter,
+            s.DropUser: users.drop,
+        }
+
+    def handle(self, statement: s.Statement, request: Request) -> Result:
+        """Run a statement whose kind the role may use."""
+        return self.by_class[type(statement)](statement, request)
+
+    def insert_rows(self, table: str, rows: object, request: Request) -> Result:
+        """Insert a dataframe or Arrow data."""
+        return self._insert.insert_data(table, rows, request)

@@ -1,0 +1,147 @@
+"""EXPLAIN: what a statement would do, from its tree, its plan and the manifest; never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+from sqlglot import exp
+
+from kalamdb_lab.errors import InternalError
+from kalamdb_lab.handlers.targets import Targets
+from kalamdb_lab.query.queries import Queries, ScanEstimate
+from kalamdb_lab.query.request import Request
+from kalamdb_lab.query.result import Result
+from kalamdb_lab.sql.dialect import KALAM_SQL
+from kalamdb_lab.sql.statements import Delete, Explain, Insert, Select, Statement, Update
+
+_SCHEMA = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("depth", pa.int32()),
+        ("operation", pa.string()),
+        ("target", pa.string()),
+        ("detail", pa.string()),
+        ("segments_kept", pa.int64()),
+        ("segments_total", pa.int64()),
+        ("estimated_rows", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    depth: int
+    operation: str
+    target: str | None = None
+    detail: str | None = None
+    scan: ScanEstimate | None = None
+
+
+class ExplainHandler:
+    """Describe a statement for the caller's own scope; refuses what the statement may not do."""
+
+    def __init__(self, targets: Targets, queries: Queries) -> None:
+        self._targets = targets
+        self._queries = queries
+
+    def explain(self, statement: Explain, request: Request) -> Result:
+        """Run EXPLAIN."""
+        steps = list(self._steps(statement.statement, request))
+        rows = [
+            {
+                "step": number,
+                "depth": step.depth,
+                "operation": step.operation,
+                "target": step.target,
+                "detail": step.detail,
+                "segments_kept": step.scan.segments_kept if step.scan else None,
+                "segments_total": step.scan.segments_total if step.scan else None,
+                "estimated_rows": step.scan.estimated_rows if step.scan else None,
+            }
+            for number, step in enumerate(steps, start=1)
+        ]
+        return Result.of_table(statement.kind, pa.Table.from_pylist(rows, schema=_SCHEMA))
+
+    def _steps(self, statement: Statement, request: Request) -> Iterator[_Step]:
+        match statement:
+            case Select(query=query):
+                yield from self._query(query, request, 0)
+            case Insert():
+                table = self._targets.writable(statement.table, request.context)
+                rows = statement.rows
+                detail = None if rows is None else f"{len(rows)} rows"
+                yield _Step(0, "Insert", str(table.table_id), detail)
+                if statement.query is not None:
+                    yield from self._query(statement.query, request, 1)
+            case Update() | Delete():
+                table = self._targets.writable(statement.table, request.context)
+                operation = "Update" if isinstance(statement, Update) else "Delete"
+                detail = None
+                if isinstance(statement, Update):
+                    detail = ", ".join(item.column for item in statement.assignments)
+                yield _Step(0, operation, str(table.table_id), detail)
+                alias = statement.alias or table.table_id.name
+                source = exp.table_(
+                    table.table_id.name, db=table.table_id.namespace, quoted=True, alias=alias
+                )
+                values = statement.assignments if isinstance(statement, Update) else ()
+                outputs = [v.value.copy() for v in values if isinstance(v.value, exp.Expression)]
+                tree = exp.Select(
+                    expressions=[*outputs, exp.Literal.number(1)],
+                    from_=exp.From(this=source),
+                    where=exp.Where(this=statement.where.copy()),
+                )
+                yield from self._query(tree, request, 1)
+            case _:
+                raise InternalError(f"EXPLAIN cannot describe {statement.kind}")
+
+    def _query(self, tree: exp.Expression, request: Request, depth: int) -> Iterator[_Step]:
+        estimates = self._queries.estimates(tree, request)
+        yield from _tree_steps(tree, depth, iter(estimates))
+
+
+def _tree_steps(node: exp.Expression, depth: int, scans: Iterator[ScanEstimate]) -> Iterator[_Step]:
+    """Describe a query from the outside in; scans come in the order the tree names them."""
+    for operation, key in (("Limit", "limit"), ("Offset", "offset"), ("Sort", "order")):
+        part = node.args.get(key)
+        if part is not None:
+            yield _Step(depth, operation, detail=_text(part))
+            depth += 1
+    if isinstance(node, exp.SetOperation):
+        distinct = "" if node.args.get("distinct") is not False else " ALL"
+        yield _Step(depth, type(node).__name__ + distinct)
+        yield from _tree_steps(node.this, depth + 1, scans)
+        yield from _tree_steps(node.expression, depth + 1, scans)
+        return
+    if isinstance(node, exp.Subquery):
+        yield from _tree_steps(node.this, depth, scans)
+        return
+    if node.args.get("distinct") is not None:
+        yield _Step(depth, "Distinct")
+        depth += 1
+    if node.find(exp.Window) is not None:
+        yield _Step(depth, "Window")
+        depth += 1
+    group = node.args.get("group")
+    if group is not None or any(item.find(exp.AggFunc) for item in node.expressions):
+        yield _Step(depth, "Aggregate", detail=None if group is None else _text(group))
+        depth += 1
+    if node.args.get("having") is not None:
+        yield _Step(depth, "Filter", detail=_text(node.args["having"].this))
+        depth += 1
+    if node.args.get("where") is not None:
+        yield _Step(depth, "Filter", detail=_text(node.args["where"].this))
+        depth += 1
+    joins = node.args.get("joins") or []
+    if joins:
+        yield _Step(depth, "Join", detail="; ".join(_text(join) for join in joins))
+        depth += 1
+    for scan in scans:
+        yield _Step(depth, "Scan", scan.name, scan.detail, scan)
+
+
+def _text(node: exp.Expression) -> str:
+    text = node.sql(dialect=KALAM_SQL, comments=False)
+    return text if len(text) <= 300 else text[:299] + "…"

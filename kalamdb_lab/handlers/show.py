@@ -1,0 +1,293 @@
+"""SHOW and DESCRIBE: answered from the catalog and the manifest, never by the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from kalamdb_lab.arrow.arrays import array_from_storage
+from kalamdb_lab.arrow.schemas import logical_field
+from kalamdb_lab.authorization.gateway import may_read
+from kalamdb_lab.catalog.catalog import Catalog
+from kalamdb_lab.catalog.system_tables import SYSTEM_TABLES
+from kalamdb_lab.handlers.targets import Targets
+from kalamdb_lab.model.context import ExecutionContext
+from kalamdb_lab.model.datatypes import (
+    BIGINT,
+    BOOLEAN,
+    DATETIME,
+    INT,
+    TEXT,
+    KalamDataType,
+    StorageValue,
+)
+from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, PartitionKey
+from kalamdb_lab.model.roles import Role
+from kalamdb_lab.model.tables import TableDef, TableKind
+from kalamdb_lab.partitions.commit_log import CommitLog
+from kalamdb_lab.partitions.partition import PartitionSnapshot
+from kalamdb_lab.query.queries import Queries
+from kalamdb_lab.query.request import Request
+from kalamdb_lab.query.result import Result
+from kalamdb_lab.sql.statements import (
+    Describe,
+    ShowManifest,
+    ShowNamespaces,
+    ShowStats,
+    ShowStorages,
+    ShowTables,
+    ShowUsers,
+)
+
+Columns = Sequence[tuple[str, KalamDataType]]
+
+_NAMESPACES: Columns = [
+    ("namespace_id", TEXT),
+    ("description", TEXT),
+    ("table_count", BIGINT),
+    ("created_at", DATETIME),
+]
+_TABLES: Columns = [
+    ("namespace_id", TEXT),
+    ("table_name", TEXT),
+    ("table_type", TEXT),
+    ("access_level", TEXT),
+    ("schema_version", INT),
+    ("created_at", DATETIME),
+]
+_STORAGES: Columns = [
+    ("storage_id", TEXT),
+    ("storage_name", TEXT),
+    ("storage_type", TEXT),
+    ("description", TEXT),
+    ("base_directory", TEXT),
+    ("shared_tables_template", TEXT),
+    ("user_tables_template", TEXT),
+    ("credentials", TEXT),
+]
+_STATS: Columns = [
+    ("namespace_id", TEXT),
+    ("table_name", TEXT),
+    ("table_type", TEXT),
+    ("row_count", BIGINT),
+    ("hot_rows", BIGINT),
+    ("segment_count", BIGINT),
+    ("bytes", BIGINT),
+    ("removed_versions", BIGINT),
+    ("min_seq", BIGINT),
+    ("max_seq", BIGINT),
+    ("scope_count", BIGINT),
+]
+_MANIFEST: Columns = [
+    ("namespace_id", TEXT),
+    ("table_name", TEXT),
+    ("user_id", TEXT),
+    ("segment", TEXT),
+    ("row_count", BIGINT),
+    ("removed_versions", BIGINT),
+    ("bytes", BIGINT),
+    ("min_seq", BIGINT),
+    ("max_seq", BIGINT),
+    ("schema_version", INT),
+    ("created_at", DATETIME),
+]
+_USERS: Columns = [
+    ("user_id", TEXT),
+    ("role", TEXT),
+    ("email", TEXT),
+    ("auth_type", TEXT),
+    ("created_at", DATETIME),
+    ("deleted_at", DATETIME),
+]
+_DESCRIBE: Columns = [
+    ("column_name", TEXT),
+    ("data_type", TEXT),
+    ("is_nullable", BOOLEAN),
+    ("is_primary_key", BOOLEAN),
+    ("column_default", TEXT),
+    ("ordinal_position", INT),
+]
+_HISTORY: Columns = [
+    ("schema_version", INT),
+    ("changed_at", DATETIME),
+    ("changed_by", TEXT),
+    ("change", TEXT),
+]
+
+
+class ShowHandler:
+    """Answers about definitions and the manifest, ordered by their first columns."""
+
+    def __init__(
+        self, catalog: Catalog, targets: Targets, queries: Queries, log: CommitLog
+    ) -> None:
+        self._catalog = catalog
+        self._targets = targets
+        self._queries = queries
+        self._log = log
+
+    def namespaces(self, statement: ShowNamespaces, request: Request) -> Result:
+        """Run SHOW NAMESPACES."""
+        rows: list[tuple[StorageValue, ...]] = [
+            (entry.name, entry.description, entry.table_count, entry.created_at_us)
+            for entry in self._catalog.namespaces.all().values()
+        ]
+        if request.context.role >= Role.DBA:
+            created = self._catalog.namespace("default").created_at_us
+            rows.append((SYSTEM_NAMESPACE, None, len(SYSTEM_TABLES), created))
+        return _answer(statement.kind, _NAMESPACES, sorted(rows, key=lambda row: str(row[0])))
+
+    def tables(self, statement: ShowTables, request: Request) -> Result:
+        """Run SHOW TABLES."""
+        if statement.namespace is not None:
+            self._queries.check_namespace(statement.namespace, request.context)
+        rows = [
+            (
+                table.table_id.namespace,
+                table.table_id.name,
+                table.kind.value,
+                table.options.access_level.value if table.options.access_level else None,
+                table.schema_version,
+                table.created_at_us,
+            )
+            for table in self._catalog.tables_in(statement.namespace)
+        ]
+        return _answer(statement.kind, _TABLES, rows)
+
+    def storages(self, statement: ShowStorages, request: Request) -> Result:
+        """Run SHOW STORAGES."""
+        shows_base = request.context.role >= Role.DBA
+        rows = [
+            (
+                entry.storage_id,
+                entry.name,
+                entry.storage_type,
+                entry.description,
+                entry.base_directory if shows_base else None,
+                entry.shared_tables_template,
+                entry.user_tables_template,
+                None,
+            )
+            for _, entry in sorted(self._catalog.storages.all().items())
+        ]
+        return _answer(statement.kind, _STORAGES, rows)
+
+    def users(self, statement: ShowUsers, request: Request) -> Result:
+        """Run SHOW USERS."""
+        rows = [
+            (
+                user.user_id,
+                user.role.value,
+                user.email,
+                user.auth_type.value,
+                user.created_at_us,
+                user.deleted_at_us,
+            )
+            for _, user in sorted(self._catalog.users.all().items())
+        ]
+        return _answer(statement.kind, _USERS, rows)
+
+    def describe(self, statement: Describe, request: Request) -> Result:
+        """Run DESCRIBE TABLE."""
+        table = self._targets.table(statement.table, request.context)
+        if statement.history:
+            shows_who = request.context.role >= Role.DBA
+            changes = [
+                (
+                    change.schema_version,
+                    change.changed_at_us,
+                    change.changed_by if shows_who else None,
+                    change.change,
+                )
+                for change in table.history
+            ]
+            return _answer(statement.kind, _HISTORY, changes)
+        rows = [
+            (
+                column.name,
+                str(column.data_type),
+                column.nullable,
+                column.primary_key,
+                column.default,
+                column.position,
+            )
+            for column in table.visible_columns
+        ]
+        return _answer(statement.kind, _DESCRIBE, rows)
+
+    def stats(self, statement: ShowStats, request: Request) -> Result:
+        """Run SHOW STATS FOR TABLE: the own scope, or all scopes for dba and system."""
+        table = self._targets.readable(statement.table, request.context)
+        snapshots = self._snapshots(table, request.context)
+        metas = [view.meta for snapshot in snapshots for view in snapshot.segments]
+        hot = [seq for s in snapshots for seq in s.hot.column("_seq").to_pylist()]
+        seqs = [*hot, *(m.min_seq for m in metas), *(m.max_seq for m in metas)]
+        row = (
+            table.table_id.namespace,
+            table.table_id.name,
+            table.kind.value,
+            sum(snapshot.row_count for snapshot in snapshots),
+            len(hot),
+            len(metas),
+            sum(meta.size_bytes for meta in metas),
+            sum(
+                snapshot.hot_deleted.num_rows + sum(len(view.removed) for view in snapshot.segments)
+                for snapshot in snapshots
+            ),
+            min(seqs, default=None),
+            max(seqs, default=None),
+            1 if request.context.role < Role.DBA else len(snapshots),
+        )
+        return _answer(statement.kind, _STATS, [row])
+
+    def manifest(self, statement: ShowManifest, request: Request) -> Result:
+        """Run SHOW MANIFEST: one row per segment that the caller may know of."""
+        context = request.context
+        if statement.table is not None:
+            tables = [self._targets.readable(statement.table, context)]
+        else:
+            tables = [
+                table
+                for table in [*self._catalog.tables_in(None), *SYSTEM_TABLES.values()]
+                if may_read(table, context.role)
+            ]
+        rows = [
+            (
+                table.table_id.namespace,
+                table.table_id.name,
+                view.meta.partition.scope or None,
+                f"s-{view.meta.segment_id:06d}",
+                view.meta.row_count,
+                len(view.removed),
+                view.meta.size_bytes,
+                view.meta.min_seq,
+                view.meta.max_seq,
+                view.meta.schema_version,
+                view.meta.created_at_us,
+            )
+            for table in sorted(tables, key=lambda table: table.table_id)
+            for snapshot in self._snapshots(table, context)
+            for view in snapshot.segments
+        ]
+        return _answer(statement.kind, _MANIFEST, rows)
+
+    def _snapshots(self, table: TableDef, context: ExecutionContext) -> list[PartitionSnapshot]:
+        if table.kind is TableKind.VIEW:
+            return []
+        if context.role >= Role.DBA:
+            scopes = self._log.scopes(table.table_key)
+            keys = [PartitionKey(table.table_key, scope) for scope in scopes]
+        else:
+            keys = [context.partition(table)]
+        return self._log.snapshot([(key, table) for key in keys])
+
+
+def _answer(kind: str, columns: Columns, rows: Iterable[tuple[StorageValue, ...]]) -> Result:
+    listed = list(rows)
+    arrays = [
+        array_from_storage([row[at] for row in listed], data_type)
+        for at, (_, data_type) in enumerate(columns)
+    ]
+    schema = pa.schema([logical_field(name, data_type) for name, data_type in columns])
+    return Result.of_table(kind, pa.Table.from_arrays(arrays, schema=schema))
