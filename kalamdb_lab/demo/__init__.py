@@ -1,0 +1,1 @@
+"""``python -m kalamdb_lab.demo``: the whole way once, on real data."""

@@ -1,0 +1,92 @@
+"""From ibis expressions to sqlglot trees, and from trees to text of our own SQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlglot
+import sqlglot.expressions as sge
+from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
+from sqlglot.dialects.duckdb import DuckDB
+
+from kalamdb_lab.errors import SqlSyntaxError
+from kalamdb_lab.sql.dialect import KalamSql
+from kalamdb_lab.sql.queries import parse_query
+
+
+class Kalam(DuckDB):
+    """The sqlglot dialect of the name that ibis knows this backend by.
+
+    It is DuckDB's: the trees of ibis say what they mean, arithmetic and order of NULLs included.
+    """
+
+
+class KalamCompiler(DuckDBCompiler):  # type: ignore[misc]
+    """ibis' compiler for DuckDB; SQL text inside an expression passes our own parser.
+
+    The text that a user wrote is never parsed by anything else, and is one query or refused.
+    """
+
+    __slots__ = ()
+
+    dialect = Kalam
+
+    def visit_SQLQueryResult(self, _: Any, *, query: str, **__: Any) -> sge.Subquery:  # noqa: N802
+        """Return the query of ``con.sql(text)``."""
+        return sge.Subquery(this=as_text(parse_query(query)))
+
+    def visit_SQLStringView(self, _: Any, *, query: str, **__: Any) -> sge.Expression:  # noqa: N802
+        """Return the query of ``table.sql(text)``."""
+        return as_text(parse_query(query))
+
+    def view_over(self, name: str, table: Any, query: str) -> sge.Expression:
+        """Return ``query`` with ``table`` as a CTE called ``name`` before all others."""
+        tree = as_text(parse_query(query))
+        below = self.to_sqlglot(table)
+        clause = below.args.pop("with_", None)
+        ctes = clause.expressions if clause is not None else []
+        alias = sge.TableAlias(this=sge.to_identifier(name, quoted=True))
+        ctes = [*ctes, sge.CTE(this=below, alias=alias)]
+        own = tree.args.get("with_")
+        if own is None:
+            tree.set("with_", sge.With(expressions=ctes))
+        else:
+            own.set("expressions", [*ctes, *own.expressions])
+        return tree
+
+
+def as_text(tree: sge.Expression) -> sge.Expression:
+    """Mark a tree as parsed from text, whose arithmetic is PostgreSQL's."""
+    return tree
+
+
+def view_text(tree: sge.Expression | sge.Query) -> str:
+    """Return the text of a tree in our own SQL, for a view.
+
+    Text means by ``/`` between whole numbers a whole number; trees of ibis never do.
+    """
+
+    def exact(node: sge.Expression) -> sge.Expression:
+        if isinstance(node, sge.Div) and not node.args.get("typed"):
+            double = sge.DataType.build("double")
+            node.set("this", sge.Cast(this=node.this, to=double))
+        return node
+
+    return tree.copy().transform(exact, copy=False).sql(KalamSql, comments=False)
+
+
+def transpiled(text: str, dialect: str) -> str:
+    """Return a query in another dialect of SQL as text of our own.
+
+    Raises
+    ------
+    SqlSyntaxError
+        It is not one statement of that dialect.
+    """
+    try:
+        trees = sqlglot.parse(text, read=dialect)
+    except (sqlglot.errors.SqlglotError, ValueError):
+        raise SqlSyntaxError(f"Syntax error: this is no query of the dialect {dialect}") from None
+    if len(trees) != 1 or not isinstance(trees[0], sge.Query):
+        raise SqlSyntaxError("Syntax error: expected one query")
+    return view_text(trees[0])
