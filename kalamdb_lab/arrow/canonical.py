@@ -39,7 +39,9 @@ def canonical(array: pa.Array, data_type: KalamDataType, column: str | None) -> 
     if pa.types.is_null(given):
         return pa.nulls(len(array), wanted)
     if pa.types.is_dictionary(given):
-        return canonical(array.dictionary_decode(), data_type, column)
+        # Values first: Arrow has no lookup among views.
+        values = canonical(array.dictionary, data_type, column)
+        return pa.DictionaryArray.from_arrays(array.indices, values).dictionary_decode()
     if pa.types.is_run_end_encoded(given):
         return canonical(pc.run_end_decode(array), data_type, column)
     if pa.types.is_duration(given):

@@ -15,6 +15,8 @@ from kalamdb_lab.errors import InvalidDefinitionError, TypeMismatchError
 from kalamdb_lab.model.datatypes import KalamDataType
 from kalamdb_lab.model.values import storage_converter
 
+_POLARS_ONLY = ("Object", "Int128", "UInt128")
+
 
 def normalise_table(data: object, *, wanted: Mapping[str, KalamDataType] | None = None) -> pa.Table:
     """Return a dataframe or the like as an Arrow table whose columns all have a Kalam type.
@@ -68,9 +70,9 @@ def _table(data: Any, types: Mapping[str, KalamDataType]) -> pa.Table:
         return _from_pandas(data, types)
     if library == "polars":
         data = data.collect() if hasattr(data, "collect") else data
-        for name, data_type in getattr(data, "schema", {}).items():
-            if str(data_type).startswith("Object"):
-                raise TypeMismatchError(f"Column '{name}': there is no type for object values")
+        for name, dtype in getattr(data, "schema", {}).items():
+            if str(dtype) in _POLARS_ONLY:
+                raise TypeMismatchError(f"Column '{name}': there is no type for {dtype} values")
     if hasattr(data, "__arrow_c_stream__") and not hasattr(data, "_export_to_c"):
         try:
             return pa.table(data)
@@ -107,28 +109,39 @@ def _from_pandas(frame: Any, types: Mapping[str, KalamDataType]) -> pa.Table:
 def _from_columns(
     columns: Sequence[tuple[str, Any]], types: Mapping[str, KalamDataType]
 ) -> pa.Table:
-    arrays = [(name, _array(name, values, types.get(name.lower()))) for name, values in columns]
-    if len({len(array) for _, array in arrays}) > 1:
-        lengths = ", ".join(f"'{name}' {len(array)}" for name, array in arrays[:8])
-        raise TypeMismatchError(f"The columns have different numbers of values: {lengths}")
-    # Not from a dict: a name that stands twice is refused by the caller.
-    return pa.Table.from_arrays([array for _, array in arrays], names=[name for name, _ in arrays])
+    fields: list[pa.Field] = []
+    arrays: list[pa.Array | pa.ChunkedArray] = []
+    for name, values in columns:
+        wanted = types.get(name.lower())
+        if wanted is not None and _holds_objects(values):
+            convert = storage_converter(wanted)
+            stored = [convert(_missing(value), name) for value in values]
+            arrays.append(array_from_storage(stored, wanted))
+            fields.append(logical_field(name, wanted))
+        else:
+            arrays.append(_array(name, values))
+            fields.append(pa.field(name, arrays[-1].type))
+    if len({len(array) for array in arrays}) > 1:
+        raise TypeMismatchError("The columns have different numbers of values")
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _array(name: str, values: Any, wanted: KalamDataType | None) -> pa.Array | pa.ChunkedArray:
+def _holds_objects(values: Any) -> bool:
+    """Return whether these are Python objects, whose type is not settled yet."""
+    return isinstance(values, (list, tuple)) or str(getattr(values, "dtype", "")) == "object"
+
+
+def _array(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
-    dtype = getattr(values, "dtype", None)
     if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
         raise TypeMismatchError(f"Column '{name}': a column is a list or an array of values")
-    if wanted is not None and (dtype is None or str(dtype) == "object"):
-        convert = storage_converter(wanted)
-        return array_from_storage([convert(_missing(value), name) for value in values], wanted)
-    if getattr(values, "ndim", 1) == 2:
-        flat = pa.array(values.reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
     try:
-        return pa.array(values, from_pandas=dtype is not None)
+        if getattr(values, "ndim", 1) == 2:
+            flat = pa.array(values.reshape(-1))
+            return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        # Only dataframes mean a missing value by NaN.
+        return pa.array(values, from_pandas=hasattr(values, "dtype"))
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         raise TypeMismatchError(f"Column '{name}': its values have no common type") from None
 

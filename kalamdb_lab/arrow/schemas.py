@@ -93,6 +93,7 @@ def arrow_type(data_type: KalamDataType) -> pa.DataType:
             return _ARROW[data_type.kind]
 
 
+@lru_cache(maxsize=4096)
 def logical_field(name: str, data_type: KalamDataType, *, nullable: bool = True) -> pa.Field:
     """Return a field that carries its logical type."""
     metadata = {KALAM_TYPE: str(data_type).encode()}
@@ -161,21 +162,16 @@ def kalam_type(field: pa.Field) -> KalamDataType:
     TypeMismatchError
         No Kalam type holds values of the Arrow type; names the column and the type.
     """
+    arrow, metadata = field.type, field.metadata
     try:
-        return _logical(field)
+        found = _from_arrow(arrow)
     except (LookupError, InvalidDefinitionError):
-        arrow = field.type
         name = arrow.type_name if isinstance(arrow, pa.OpaqueType) else str(arrow)[:80]
         raise TypeMismatchError(
             f"Column '{field.name}': there is no type for {name} values"
         ) from None
-
-
-def _logical(field: pa.Field) -> KalamDataType:
-    found = _from_arrow(field.type)
-    name = (field.metadata or {}).get(KALAM_TYPE)
-    if name is not None:
-        stated = _parsed(name)
+    if metadata is not None and KALAM_TYPE in metadata:
+        stated = _parsed(metadata[KALAM_TYPE])
         if stated is not None and arrow_type(stated) == arrow_type(found):
             return stated
     return found
@@ -191,7 +187,10 @@ def _parsed(name: bytes) -> KalamDataType | None:
 
 @lru_cache(maxsize=4096)
 def _from_arrow(arrow: pa.DataType) -> KalamDataType:
-    """Return the Kalam type of an Arrow type. Raises LookupError if there is none."""
+    """Return the Kalam type of an Arrow type. Raises LookupError if there is none.
+
+    Metadata of nested fields plays no part: types that differ in it only are equal.
+    """
     known = _BY_ARROW.get(arrow)
     if known is not None:
         return known
@@ -222,12 +221,12 @@ def _from_nested(arrow: Any) -> KalamDataType:
         if arrow.value_type == pa.float32() and 1 <= size <= types.MAX_EMBEDDING_DIMENSION:
             return types.embedding(size)
     if is_.is_map(arrow):
-        return types.map_of(_logical(arrow.key_field), _logical(arrow.item_field))
+        return types.map_of(_from_arrow(arrow.key_type), _from_arrow(arrow.item_type))
     if is_.is_struct(arrow):
-        return types.struct_of((child.name, _logical(child)) for child in arrow)
+        return types.struct_of((child.name, _from_arrow(child.type)) for child in arrow)
     if is_.is_union(arrow):
         raise LookupError(arrow)
-    return types.list_of(_logical(arrow.value_field))
+    return types.list_of(_from_arrow(arrow.value_type))
 
 
 def _from_extension(arrow: Any) -> KalamDataType:

@@ -13,6 +13,7 @@ from kalamdb_lab.errors import StorageError
 from kalamdb_lab.handlers.dispatch import Handlers
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.segment_home import SegmentHome
+from kalamdb_lab.query.direct import DirectQueries
 from kalamdb_lab.query.duck import DuckEngine
 from kalamdb_lab.query.planner import Planner
 from kalamdb_lab.query.queries import Queries
@@ -63,12 +64,13 @@ class AppContext:
             cache_bytes=self.settings.cache_bytes,
         )
         self.duck = DuckEngine(self.ids, memory_bytes=self.settings.query_memory_bytes)
-        self.queries = Queries(self.catalog, self.scans, Planner(self.duck))
+        keys = KeyLookup(self.log, SegmentKeys(self.reader, cache), self.reader)
+        direct = DirectQueries(self.log, keys, self.ids)
+        self.queries = Queries(self.catalog, self.scans, Planner(self.duck), direct)
         self.writer = TableWriter(
             self.log,
-            KeyLookup(self.log, SegmentKeys(self.reader, cache)),
+            keys,
             self.home,
-            self.reader,
             self.catalog.table_by_key,
             bulk_rows=self.settings.bulk_rows,
         )

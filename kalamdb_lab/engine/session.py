@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -57,7 +58,12 @@ class Session:
     # --- statements -----------------------------------------------------------------------------
 
     def execute(
-        self, sql: str, params: Sequence[object] | None = None, *, as_user: str | None = None
+        self,
+        sql: str,
+        params: Sequence[object] | None = None,
+        *,
+        as_user: str | None = None,
+        row_limit: int | None = None,
     ) -> Result:
         """Run SQL and return the result of its last statement.
 
@@ -69,6 +75,9 @@ class Session:
             Values for ``?`` in order, or for ``$1``, ``$2`` by number.
         as_user : str, optional
             Run it as ``EXECUTE AS USER`` would, with the same rules.
+        row_limit : int, optional
+            Compute at most so many rows of a query, and count the others:
+            ``Result.total_rows`` is how many there are.
 
         Raises
         ------
@@ -76,14 +85,20 @@ class Session:
             With ``code``, ``statement_number``, ``line`` and ``column``. What statements before
             the failing one did, stays.
         """
-        return self.execute_script(sql, params, as_user=as_user)[-1]
+        return self.execute_script(sql, params, as_user=as_user, row_limit=row_limit)[-1]
 
     def execute_script(
-        self, sql: str, params: Sequence[object] | None = None, *, as_user: str | None = None
+        self,
+        sql: str,
+        params: Sequence[object] | None = None,
+        *,
+        as_user: str | None = None,
+        row_limit: int | None = None,
     ) -> list[Result]:
         """Run SQL and return the results of all its statements, in order."""
+        request_for = partial(self._request, row_limit=row_limit)
         with self._lock:
-            return self._pipeline.run_text(sql, tuple(params or ()), self._request, as_user)
+            return self._pipeline.run_text(sql, tuple(params or ()), request_for, as_user)
 
     def query_tree(
         self,
@@ -218,7 +233,7 @@ class Session:
     def _use(self, namespace: str) -> None:
         self.namespace = namespace
 
-    def _request(self, params: tuple[Any, ...] = ()) -> Request:
+    def _request(self, params: tuple[Any, ...] = (), *, row_limit: int | None = None) -> Request:
         if self._closed:
             raise ClosedError("The session was closed")
         role = self._check_user()
@@ -231,4 +246,4 @@ class Session:
             origin="session",
             now_us=self._context.clock.now_us(),
         )
-        return Request(context, params, self.relations, self._interruption, self._use)
+        return Request(context, params, self.relations, self._interruption, self._use, row_limit)

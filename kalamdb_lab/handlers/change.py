@@ -21,7 +21,8 @@ from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.sql.statements import Delete, Update
-from kalamdb_lab.tables.writing import TableWriter, storage_rows
+from kalamdb_lab.tables.keys import storage_rows
+from kalamdb_lab.tables.writing import TableWriter
 
 Found = list[tuple[int, Row]]
 
@@ -135,8 +136,8 @@ class ChangeHandler:
         value = key(self._surroundings(request))
         if value is None:
             return []
-        versions = self._writer.live_versions(table, partition, [value])
-        return list(self._writer.live_rows(table, partition, versions).values())
+        versions = self._writer.keys.find(table, partition, [value])
+        return list(self._writer.keys.rows(table, partition, versions).values())
 
     def _assigned(
         self,
@@ -177,7 +178,8 @@ class ChangeHandler:
                     for at, column in enumerate(whole if with_rows else [])
                 ),
                 *(
-                    exp.alias_(value.copy(), f"v{at}", quoted=True)
+                    # exp.alias_ would give a subquery the alias of a table
+                    exp.Alias(this=value.copy(), alias=exp.to_identifier(f"v{at}", quoted=True))
                     for at, (_, value) in enumerate(assignments)
                 ),
             ],

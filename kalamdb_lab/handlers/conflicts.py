@@ -77,7 +77,7 @@ class ConflictResolver:
             first = self._writer.insert(commit, table, partition, rows).first_seq
             return list(enumerate(rows, start=first))
         at = table.columns.index(key)
-        taken = self._writer.live_versions(table, partition, [row[at] for row in rows])
+        taken = self._writer.keys.find(table, partition, [row[at] for row in rows])
         new: dict[StorageValue, int] = {}
         clashing: list[int] = []
         for number, row in enumerate(rows):
@@ -95,7 +95,7 @@ class ConflictResolver:
             raise _twice(key, max(clashing_keys, key=clashing_keys.count))
         changes = {}
         if clashing:
-            present = self._writer.live_rows(
+            present = self._writer.keys.rows(
                 table, partition, {value: taken[value] for value in clashing_keys}
             )
             pairs = [(present[rows[number][at]], rows[number]) for number in clashing]
@@ -134,7 +134,11 @@ class ConflictResolver:
         tree = exp.Select(
             expressions=[
                 *(
-                    exp.alias_(_about_present(value, name), f"v{at}", quoted=True)
+                    # exp.alias_ would give a subquery the alias of a table
+                    exp.Alias(
+                        this=_about_present(value, name),
+                        alias=exp.to_identifier(f"v{at}", quoted=True),
+                    )
                     for at, (_, value) in enumerate(assignments)
                 ),
                 exp.alias_(keep, "keep", quoted=True),

@@ -20,7 +20,8 @@ from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.sql.statements import Insert
 from kalamdb_lab.tables.definition import refuse_repeated_names
-from kalamdb_lab.tables.writing import TableWriter, storage_rows
+from kalamdb_lab.tables.keys import storage_rows
+from kalamdb_lab.tables.writing import TableWriter
 
 
 class InsertHandler:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from sqlglot import exp
+
 from kalamdb_lab.authorization.gateway import authorize_execute_as, authorize_kind
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.model.ids import checked_user_id
@@ -21,9 +23,46 @@ class SelectHandler:
         self._queries = queries
 
     def select(self, statement: Select, request: Request) -> Result:
-        """Run one query."""
-        table = self._queries.run(statement.query, request, cache_key=statement.text)
-        return Result.of_table(statement.kind, table)
+        """Run one query; with a row limit only its first rows, and count the others."""
+        limit = request.row_limit
+        first = None if limit is None else _first_rows(statement.query, limit + 1)
+        if limit is None or first is None:
+            table = self._queries.run(statement.query, request, cache_key=statement.text)
+            return Result.of_table(statement.kind, table)
+        table = self._queries.run(first, request, cache_key=("first", limit, statement.text))
+        if table.num_rows <= limit:
+            return Result.of_table(statement.kind, table)
+        counting = exp.select(exp.Count(this=exp.Star())).from_(_subquery(statement.query))
+        counted = self._queries.run(counting, request, cache_key=("count", statement.text))
+        # Others may have deleted rows meanwhile; those that are shown were there.
+        total = max(counted.column(0)[0].as_py(), table.num_rows)
+        return Result.of_table(statement.kind, table.slice(0, limit), total_rows=total)
+
+
+def _first_rows(query: exp.Expression, count: int) -> exp.Expression | None:
+    """Return a query for the first rows of another; None if that one says its own limit."""
+    limit = query.args.get("limit")
+    if limit is not None:
+        bound = limit.expression if isinstance(limit, exp.Limit) else None
+        if not isinstance(bound, exp.Literal) or not str(bound.this).isdigit():
+            return None
+        if int(bound.this) <= count:
+            return None
+    first = query.copy()
+    first.set("limit", exp.Limit(expression=exp.Literal.number(count)))
+    return first
+
+
+def _subquery(query: exp.Expression) -> exp.Subquery:
+    """Return a query as what FROM may hold; an order that changes no count is left out."""
+    inner = query.copy()
+    order = inner.args.get("order")
+    if order is not None and not (inner.args.get("limit") or inner.args.get("offset")):
+        if order.find(exp.Placeholder) is None:  # each parameter must keep its place
+            inner.set("order", None)
+    return exp.Subquery(
+        this=inner, alias=exp.TableAlias(this=exp.to_identifier("counted", quoted=True))
+    )
 
 
 class ExecuteAsHandler:

@@ -93,6 +93,4 @@ def quoted(value: object) -> str:
             text = value.isoformat()
         case _:
             return f"a {type(value).__name__} value"
-    if len(text) > QUOTED_TEXT_LIMIT:
-        text = text[:QUOTED_TEXT_LIMIT] + "..."
-    return f"'{text}'"
+    return f"'{text[:QUOTED_TEXT_LIMIT]}'"

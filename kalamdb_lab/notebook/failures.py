@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from kalamdb_lab.errors import KalamError
-from kalamdb_lab.notebook.cell_text import scan
+from kalamdb_lab.notebook.cell_text import CellStatement, Kind, scan
 from kalamdb_lab.notebook.display import printable
 
 _RED, _BOLD, _PLAIN = "\x1b[31m", "\x1b[1m", "\x1b[0m"
@@ -40,6 +40,21 @@ def shorten(error: Exception, cell: str, place: Place | None, secrets: Sequence[
         lines += _location(cell, place, secrets)
     # IPython calls it instead of making a traceback. A partial can be pickled with the error.
     error._render_traceback_ = partial(list, lines)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def named_place(error: KalamError, cell: str, statement: CellStatement) -> int | None:
+    """Return the offset in a statement of the first thing that an error names."""
+    lexemes = [
+        (lexeme.start + statement.start, cell[statement.start :][lexeme.start : lexeme.end])
+        for lexeme in scan(cell[statement.start : statement.end])
+        if lexeme.kind in (Kind.WORD, Kind.QUOTED, Kind.STRING)
+    ]
+    for name in error.message.split("'")[1::2]:
+        last = name.rpartition(".")[2].lower()
+        for offset, written in lexemes:
+            if written.strip("'\"").lower() == last:
+                return offset
+    return None
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ from kalamdb_lab.notebook.cell_text import (
 )
 from kalamdb_lab.notebook.command_line import CommandLine, parse_line
 from kalamdb_lab.notebook.display import Grid, Line, Look
-from kalamdb_lab.notebook.failures import Place, shorten
+from kalamdb_lab.notebook.failures import Place, named_place, shorten
 from kalamdb_lab.notebook.history import mask_history
 from kalamdb_lab.notebook.settings import project_settings
 
@@ -202,7 +202,12 @@ class KalamMagic(Magics):
             )
         except KalamError as error:
             if error.line is not None and error.column is not None:
-                _move(error, *bound.place_in_cell(source.text, error.line, error.column))
+                line, column = bound.place_in_cell(source.text, error.line, error.column)
+                start = place_of(source.text, statement.start)
+                named = named_place(error, source.text, statement)
+                if (line, column) == start and named is not None:
+                    line, column = place_of(source.text, named)
+                _move(error, line, column)
             raise
         who = session.user if user is None else f"{session.user} as {user}"
         where = f"@{connection.name}" if len(self.connections) > 1 else ""

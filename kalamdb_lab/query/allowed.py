@@ -66,7 +66,7 @@ _BY_NAME: Final = functions.ALLOWED | functions.OWN
 _AGGREGATE_TAKERS: Final = frozenset(
     {"list_aggr", "list_aggregate", "array_aggr", "array_aggregate", "aggregate"}
 )
-_NOT_SUPPORTED: Final = {
+_NOT_SUPPORTED: Final[dict[type[exp.Expr], str]] = {
     exp.Comprehension: "A list comprehension",
     exp.Lock: "FOR UPDATE",
     exp.Into: "INTO",
@@ -95,21 +95,22 @@ def check(tree: exp.Expression, *, text: bool) -> None:
     nodes = _TEXT_NODES if text else _TREE_NODES
     if not isinstance(tree, (exp.Query, exp.Values)):
         raise NotSupportedError(f"{tree.key.upper()} is not supported in a query")
-    pending: list[exp.Expression] = [tree]
+    pending: list[exp.Expr] = [tree]
     while pending:
         node = pending.pop()
-        kind = type(node)
-        if kind not in nodes:
+        if type(node) not in nodes:
             raise _refusal(node)
-        if kind is exp.Anonymous:
+        if isinstance(node, exp.Anonymous):
             _check_call(node)
-        elif kind is exp.Table:
+        elif isinstance(node, exp.Table):
             _check_table(node)
-        elif kind is exp.Dot and isinstance(node.expression, exp.Func):
-            raise NotAllowedError(f"Function '{_spelled(node)}' is not allowed")
-        elif kind is exp.Join and node.args.get("method") in ("NATURAL", "POSITIONAL"):
-            raise NotSupportedError(f"{node.args['method']} JOIN is not supported; use USING")
-        elif kind is exp.Star:
+        elif isinstance(node, exp.Dot):
+            if isinstance(node.expression, exp.Func):
+                raise NotAllowedError(f"Function '{_spelled(node)}' is not allowed")
+        elif isinstance(node, exp.Join):
+            if node.args.get("method") in ("NATURAL", "POSITIONAL"):
+                raise NotSupportedError(f"{node.args['method']} JOIN is not supported; use USING")
+        elif isinstance(node, exp.Star):
             _check_star(node)
         pending.extend(node.iter_expressions())
 
@@ -139,9 +140,9 @@ def _check_table(node: exp.Table) -> None:
     name = inner.name if isinstance(inner, exp.Anonymous) else ""
     if isinstance(inner, exp.Func):
         name = name or inner.sql_name()
-        if isinstance(inner, exp.GenerateSeries) or name.lower() in functions.TABLE_FUNCTIONS:
-            if node.args.get("db") is None:
-                return
+        known = isinstance(inner, exp.GenerateSeries) or name.lower() in functions.TABLE_FUNCTIONS
+        if known and node.args.get("db") is None:
+            return
         raise NotAllowedError(f"Table function '{name.lower()}' is not allowed")
     raise SqlSyntaxError(f"Syntax error near '{_spelled(node)}'")
 
@@ -155,12 +156,12 @@ def _check_star(node: exp.Star) -> None:
         raise SqlSyntaxError("Syntax error near '*'")
 
 
-def _refusal(node: exp.Expression) -> Exception:
+def _refusal(node: exp.Expr) -> Exception:
     known = next((words for kind, words in _NOT_SUPPORTED.items() if isinstance(node, kind)), None)
     if known is not None:
         return NotSupportedError(f"{known} is not supported")
     if isinstance(node.parent, exp.Table) and isinstance(node, exp.Func):
-        name = node.name if isinstance(node, _NAMED_CALLS) else node.sql_name()
+        name = node.name or node.sql_name()
         return NotAllowedError(f"Table function '{name.lower()}' is not allowed")
     if isinstance(node, _NAMED_CALLS):
         return function_refusal(node.name.lower())
@@ -177,8 +178,6 @@ def function_refusal(name: str) -> Exception:
     return NotFoundError("Function", name, nearby=nearby)
 
 
-def _spelled(node: exp.Expression) -> str:
-    names: list[str] = []
-    for part in node.find_all(exp.Identifier, exp.Anonymous):
-        names.append(part.name)
+def _spelled(node: exp.Expr) -> str:
+    names = [part.name for part in node.find_all(exp.Identifier, exp.Anonymous)]
     return ".".join(names[:4])

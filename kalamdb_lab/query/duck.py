@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ _REPEAT_INTERRUPT_S = 0.05
 _MIB = 1 << 20
 
 
-class EngineFault(Exception):
+class EngineError(Exception):
     """What the engine says of a failed statement; never shown as it is.
 
     Attributes
@@ -247,7 +247,7 @@ class DuckEngine:
         Raises
         ------
         LimitError, InterruptedStatementError
-        EngineFault
+        EngineError
             Whatever else the engine says.
         """
         with self._cursor(relations, directories, bounds, cancellation) as cursor:
@@ -361,15 +361,13 @@ def _time_out(stop: Cancellation) -> None:
     stop.cancel()
 
 
-def _fault(error: Exception) -> EngineFault:
+def _fault(error: Exception) -> EngineError:
     """Return the fault in the words of the engine, which reach us through pyarrow too."""
     kind, _, text = str(error).partition(" Error: ")
     if text.startswith("{"):
-        try:
+        with suppress(ValueError, KeyError):
             text = json.loads(text)["exception_message"]
-        except (ValueError, KeyError):
-            pass
-    return EngineFault(kind, (text or kind).partition("\n\nLINE ")[0])
+    return EngineError(kind, (text or kind).partition("\n\nLINE ")[0])
 
 
 def _text(value: str) -> str:

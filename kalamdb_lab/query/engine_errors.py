@@ -32,7 +32,7 @@ from kalamdb_lab.errors import (
 )
 from kalamdb_lab.query import guards
 from kalamdb_lab.query.allowed import function_refusal
-from kalamdb_lab.query.duck import EngineFault
+from kalamdb_lab.query.duck import EngineError
 from kalamdb_lab.query.names import BrokenViewError
 from kalamdb_lab.query.relations import Relation
 
@@ -87,7 +87,7 @@ class _Case:
 
 
 def translated(
-    fault: EngineFault, names: StatementNames, values: Mapping[str, object] | None = None
+    fault: EngineError, names: StatementNames, values: Mapping[str, object] | None = None
 ) -> KalamError:
     """Return the error that a user sees for what the engine said."""
     for kind, pattern, explain in _RULES:
@@ -245,7 +245,17 @@ def _says(error: Callable[[str], KalamError], sentence: str) -> Callable[[_Case]
     return lambda case: error(case.match.expand(sentence))
 
 
+_CALL = r"['\"](?P<name>.+?)\((?P<arguments>.*?)\)['\"]\."
 _SOURCE = r"(?: when casting from source column (?P<column>.+))?$"
+
+_TEMPORAL = (
+    r"^(?:invalid )?(?P<type>date|time|timestamp(?: with time zone)?) field "
+    r"(?:value out of range|format): \"(?P<text>.*?)\"(?:, expected format is \(.*?\))?"
+)
+_TOO_LARGE = (
+    r"^(?:Type \S+ with value .* can't be cast because the value is out of range for the "
+    r"destination type (?P<type>[\w(), ]+?)|Casting value .* to type (?P<type2>\S+) failed.*)"
+)
 
 _RULES: list[tuple[str | None, re.Pattern[str], Callable[[_Case], KalamError]]] = [
     (kind, re.compile(pattern, re.DOTALL), explain)
@@ -361,14 +371,12 @@ _RULES: list[tuple[str | None, re.Pattern[str], Callable[[_Case], KalamError]]] 
         # types
         (
             "Binder",
-            r"^No function matches the given name and argument types "
-            r"'(?P<name>.+?)\((?P<arguments>.*?)\)'\.",
+            r"^No function matches the given name and argument types " + _CALL,
             _no_function,
         ),
         (
             "Binder",
-            r"^Could not choose a best candidate function for the function call "
-            r"\"(?P<name>.+?)\((?P<arguments>.*?)\)\"\.",
+            r"^Could not choose a best candidate function for the function call " + _CALL,
             _no_function,
         ),
         (
@@ -404,8 +412,7 @@ _RULES: list[tuple[str | None, re.Pattern[str], Callable[[_Case], KalamError]]] 
         ),
         (
             "Conversion",
-            r"^(?:invalid )?(?P<type>date|time|timestamp(?: with time zone)?) field (?:value out of "
-            r"range|format): \"(?P<text>.*?)\"(?:, expected format is \(.*?\))?" + _SOURCE,
+            _TEMPORAL + _SOURCE,
             _calendar,
         ),
         (
@@ -415,9 +422,7 @@ _RULES: list[tuple[str | None, re.Pattern[str], Callable[[_Case], KalamError]]] 
         ),
         (
             "Conversion",
-            r"^(?:Type \S+ with value .* can't be cast because the value is out of range for the "
-            r"destination type (?P<type>[\w(), ]+?)|"
-            r"Casting value .* to type (?P<type2>\S+) failed.*)" + _SOURCE,
+            _TOO_LARGE + _SOURCE,
             lambda case: _out_of_range(case)
             if case["type"]
             else ValueOutOfRangeError(f"A value is out of range for {_type(case['type2'])}"),

@@ -20,7 +20,6 @@ _MAX_WORST_CASE_BYTES: Final = 8 * MAX_VALUE_BYTES
 _MAX_PADDED: Final = MAX_VALUE_BYTES // 4
 _MAX_ELEMENTS: Final = MAX_VALUE_BYTES // 8
 _MAX_DISTANCE_STEPS: Final = 4_000_000
-_MAX_WIDTH_DIGITS: Final = 4
 _SIMPLE_NODES: Final = 12
 
 DIVISION_BY_ZERO: Final = "kalam:division-by-zero"
@@ -31,27 +30,27 @@ TEXTS_TOO_LONG: Final = "kalam:texts-too-long"
 _LAMBDA: Final = "__g"
 _VOLATILE = (exp.Rand, exp.Uuid, exp.Query, exp.Window, exp.Lambda)
 _DYNAMIC_WIDTH: Final = {
-    "format": re.compile(r"[0-9]{%d}|\{[^}]*\{" % (_MAX_WIDTH_DIGITS + 1)),
-    "printf": re.compile(r"[0-9]{%d}|\*" % (_MAX_WIDTH_DIGITS + 1)),
+    "format": re.compile(r"[0-9]{5}|\{[^}]*\{"),
+    "printf": re.compile(r"[0-9]{5}|\*"),
 }
 _DISTANCES: Final = frozenset(
     {"levenshtein", "damerau_levenshtein", "jaro_similarity", "jaro_winkler_similarity"}
 )
 
-Build = Callable[[Sequence[exp.Expression]], exp.Expression]
+Build = Callable[[Sequence[exp.Expr]], exp.Expr]
 
 
-def call(name: str, *arguments: exp.Expression) -> exp.Anonymous:
+def call(name: str, *arguments: exp.Expr) -> exp.Anonymous:
     """Return a call that prints as it is written here."""
     return exp.Anonymous(this=name, expressions=list(arguments))
 
 
-def fault(sentinel: str) -> exp.Expression:
+def fault(sentinel: str) -> exp.Expr:
     """Return an expression that fails with ``sentinel`` where it is evaluated."""
     return call("error", exp.Literal.string(sentinel))
 
 
-def once(values: Sequence[exp.Expression], build: Build) -> exp.Expression:
+def once(values: Sequence[exp.Expr], build: Build) -> exp.Expr:
     """Return ``build(values)``, with each value evaluated once however often it is used.
 
     Cheap values are written twice, which the engine evaluates once. Others, and those with
@@ -61,7 +60,8 @@ def once(values: Sequence[exp.Expression], build: Build) -> exp.Expression:
         return build(values)
     name = exp.to_identifier(_LAMBDA)
     if len(values) == 1:
-        bound, fields = values[0], [exp.column(name.copy())]
+        bound: exp.Expr = values[0]
+        fields: list[exp.Expr] = [exp.column(name.copy())]
     else:
         keys = [f"v{number}" for number in range(len(values))]
         bound = exp.Struct(
@@ -79,7 +79,7 @@ def once(values: Sequence[exp.Expression], build: Build) -> exp.Expression:
     return call("list_extract", listed, exp.Literal.number(1))
 
 
-def _is_simple(node: exp.Expression) -> bool:
+def _is_simple(node: exp.Expr) -> bool:
     for count, part in enumerate(node.walk()):
         if count >= _SIMPLE_NODES or isinstance(part, _VOLATILE):
             return False
@@ -88,7 +88,7 @@ def _is_simple(node: exp.Expression) -> bool:
     return True
 
 
-def divisor(node: exp.Expression) -> exp.Expression:
+def divisor(node: exp.Expr) -> exp.Expr:
     """Return an operand that fails where it is zero."""
     bare = node
     while isinstance(bare, (exp.Paren, exp.Neg)):
@@ -105,29 +105,29 @@ def divisor(node: exp.Expression) -> exp.Expression:
     )
 
 
-def _if(condition: exp.Expression, sentinel: str, value: exp.Expression) -> exp.Expression:
+def _if(condition: exp.Expr, sentinel: str, value: exp.Expr) -> exp.Expr:
     branch = exp.If(this=condition, true=fault(sentinel))
     return exp.Case(ifs=[branch], default=value.copy())
 
 
-def _bytes(value: exp.Expression) -> exp.Expression:
+def _bytes(value: exp.Expr) -> exp.Expr:
     """Return about how many bytes a value of any type has."""
     return call("strlen", exp.cast(value.copy(), "TEXT"))
 
 
-def _above(size: exp.Expression, limit: int) -> exp.Expression:
+def _above(size: exp.Expr, limit: int) -> exp.Expr:
     return exp.GT(this=size, expression=exp.Literal.number(limit))
 
 
-def _product(left: exp.Expression, right: exp.Expression) -> exp.Expression:
+def _product(left: exp.Expr, right: exp.Expr) -> exp.Expr:
     return exp.Mul(this=exp.paren(left), expression=exp.paren(right))
 
 
-def _plus_one(value: exp.Expression) -> exp.Expression:
+def _plus_one(value: exp.Expr) -> exp.Expr:
     return exp.Add(this=value, expression=exp.Literal.number(1))
 
 
-def guarded(node: exp.Expression) -> exp.Expression | None:
+def guarded(node: exp.Expr) -> exp.Expr | None:
     """Return what a call that may grow becomes, or None for other nodes.
 
     Raises
@@ -136,43 +136,31 @@ def guarded(node: exp.Expression) -> exp.Expression | None:
         Its constants alone are too large.
     """
     name = node.name.lower() if isinstance(node, exp.Anonymous) else ""
-    if isinstance(node, exp.Repeat):
-        return _repeat(node.this, node.args["times"])
-    if isinstance(node, exp.Pad):
-        return _pad("lpad" if node.args.get("is_left") else "rpad", _pad_arguments(node))
-    if isinstance(node, exp.GenerateSeries):
-        return None if isinstance(node.parent, (exp.Table, exp.Lateral)) else _series(node)
-    if isinstance(node, exp.Replace):
-        return _replace(node)
-    if isinstance(node, exp.RegexpReplace):
-        return _regexp_replace(node)
-    if isinstance(node, exp.Levenshtein):
-        return _distance("levenshtein", [node.this, node.expression])
-    if isinstance(node, exp.JarowinklerSimilarity):
-        # sqlglot would compare in upper case.
-        return _distance("jaro_winkler_similarity", [node.this, node.expression])
-    if isinstance(node, exp.Format):
-        return _formatted("format", [node.this, *node.expressions])
-    if isinstance(node, exp.ArrayToString):
-        return _joined(node)
-    if name in ("repeat", "lpad", "rpad") and len(node.expressions) >= 2:
-        if name == "repeat":
-            return _repeat(node.expressions[0], node.expressions[1])
-        return _pad(name, node.expressions)
+    if name:
+        return _guarded_call(name, node.expressions)
+    guard = _GUARDS.get(type(node))
+    return None if guard is None else guard(node)
+
+
+def _guarded_call(name: str, arguments: list[exp.Expr]) -> exp.Expr | None:
+    if name == "repeat" and len(arguments) == 2:
+        return _repeat(*arguments)
+    if name in ("lpad", "rpad") and len(arguments) >= 2:
+        return _pad(name, arguments)
     if name in _DISTANCES:
-        return _distance(name, node.expressions)
+        return _distance(name, arguments)
     if name in _DYNAMIC_WIDTH:
-        return _formatted(name, node.expressions)
+        return _formatted(name, arguments)
     return None
 
 
-def _repeat(text: exp.Expression, times: exp.Expression) -> exp.Expression:
+def _repeat(text: exp.Expr, times: exp.Expr) -> exp.Expr:
     count = _whole(times)
     if count is not None and isinstance(text, exp.Literal):
         _refuse_above(len(text.name.encode()) * count, MAX_VALUE_BYTES)
         return call("repeat", text, times)
 
-    def build(values: Sequence[exp.Expression]) -> exp.Expression:
+    def build(values: Sequence[exp.Expr]) -> exp.Expr:
         value, number = values
         size = exp.Mul(
             this=exp.cast(number.copy(), "DOUBLE"), expression=_bytes(value)
@@ -183,12 +171,13 @@ def _repeat(text: exp.Expression, times: exp.Expression) -> exp.Expression:
     return once([text, times], build)
 
 
-def _pad_arguments(node: exp.Pad) -> list[exp.Expression]:
+def _pad_node(node: exp.Expr) -> exp.Expr:
     fill = node.args.get("fill_pattern")
-    return [node.this, node.expression, fill if fill is not None else exp.Literal.string(" ")]
+    arguments = [node.this, node.expression, exp.Literal.string(" ") if fill is None else fill]
+    return _pad("lpad" if node.args.get("is_left") else "rpad", arguments)
 
 
-def _pad(name: str, arguments: Sequence[exp.Expression]) -> exp.Expression:
+def _pad(name: str, arguments: Sequence[exp.Expr]) -> exp.Expr:
     text, length, *fill = arguments
     count = _whole(length)
     if count is not None:
@@ -200,57 +189,54 @@ def _pad(name: str, arguments: Sequence[exp.Expression]) -> exp.Expression:
     return call(name, text, limited, *fill)
 
 
-def _series(node: exp.GenerateSeries) -> exp.Expression:
+def _series(node: exp.Expr) -> exp.Expr | None:
+    if isinstance(node.parent, (exp.Table, exp.Lateral)):
+        return None  # a table function: rows, which are counted and can be interrupted
     start, end, step = node.args["start"], node.args["end"], node.args.get("step")
     name = "range" if node.args.get("is_end_exclusive") else "generate_series"
-    numbers = [_whole(part) for part in (start, end)]
+    first, last = _whole(start), _whole(end)
     stride = 1 if step is None else _whole(step)
-    if None not in numbers and stride is not None:
-        low, high = numbers
-        assert low is not None and high is not None
-        _refuse_above((high - low) // stride if stride else 0, _MAX_ELEMENTS)
+    if first is not None and last is not None and stride is not None:
+        _refuse_above((last - first) // stride if stride else 0, _MAX_ELEMENTS)
         return call(name, start, end, *([] if step is None else [step]))
 
-    def build(values: Sequence[exp.Expression]) -> exp.Expression:
+    def build(values: Sequence[exp.Expr]) -> exp.Expr:
         low, high, *by = values
         pace = by[0] if by else exp.Literal.number(1)
-        numeric = _spans(
-            _try(low, "DOUBLE"), _try(high, "DOUBLE"), call("abs", _try(pace, "DOUBLE"))
-        )
-        temporal = _spans(
-            call("epoch", _try(low, "TIMESTAMP")),
-            call("epoch", _try(high, "TIMESTAMP")),
-            call("abs", call("epoch", _try(pace, "INTERVAL"))),
-        )
-        limited = _if(exp.Or(this=numeric, expression=temporal), VALUE_TOO_LARGE, high)
+        numbers = [_try(value, "DOUBLE") for value in (low, high, pace)]
+        instants = [call("epoch", _try(value, "TIMESTAMP")) for value in (low, high)]
+        interval = call("epoch", _try(pace, "INTERVAL"))
+        too_far = exp.Or(this=_too_far(numbers), expression=_too_far([*instants, interval]))
+        limited = _if(too_far, VALUE_TOO_LARGE, high)
         return call(name, low.copy(), limited, *(part.copy() for part in by))
 
     return once([start, end, *([] if step is None else [step])], build)
 
 
-def _try(value: exp.Expression, kind: str) -> exp.Expression:
+def _try(value: exp.Expr, kind: str) -> exp.Expr:
     """Return a value as ``kind``, or NULL where it is of another: the types are not known here."""
     return exp.TryCast(
         this=exp.cast(value.copy(), "TEXT"), to=exp.DataType.build(kind, dialect="duckdb")
     )
 
 
-def _spans(
-    low: exp.Expression, high: exp.Expression, pace: exp.Expression
-) -> exp.Expression:
+def _too_far(values: Sequence[exp.Expr]) -> exp.Expr:
+    """Return whether from the first to the second it takes too many steps of the third."""
+    low, high, pace = values
     distance = call("abs", exp.Sub(this=high, expression=low))
-    return exp.GT(this=distance, expression=_product(exp.Literal.number(_MAX_ELEMENTS), pace))
+    limit = _product(exp.Literal.number(_MAX_ELEMENTS), call("abs", pace))
+    return exp.GT(this=distance, expression=limit)
 
 
-def _replace(node: exp.Replace) -> exp.Expression:
+def _replace(node: exp.Expr) -> exp.Expr:
     text, old, new = node.this, node.expression, node.args.get("replacement")
     if new is None:
         return node
-    if isinstance(old, exp.Literal) and isinstance(new, exp.Literal):
-        if len(new.name.encode()) <= len(old.name.encode()):
-            return call("replace", text, old, new)
+    is_fixed = isinstance(old, exp.Literal) and isinstance(new, exp.Literal)
+    if is_fixed and len(new.name.encode()) <= len(old.name.encode()):
+        return call("replace", text, old, new)
 
-    def build(values: Sequence[exp.Expression]) -> exp.Expression:
+    def build(values: Sequence[exp.Expr]) -> exp.Expr:
         value, was, becomes = values
         size = _product(_bytes(value), _bytes(becomes))
         per = call("greatest", _bytes(was), exp.Literal.number(1))
@@ -261,7 +247,7 @@ def _replace(node: exp.Replace) -> exp.Expression:
     return once([text, old, new], build)
 
 
-def _regexp_replace(node: exp.RegexpReplace) -> exp.Expression:
+def _regexp_replace(node: exp.Expr) -> exp.Expr:
     text, pattern, new = node.this, node.expression, node.args.get("replacement")
     flags = node.args.get("modifiers")
     if new is None:
@@ -271,7 +257,7 @@ def _regexp_replace(node: exp.RegexpReplace) -> exp.Expression:
     if first_only and isinstance(new, exp.Literal) and len(new.name) <= 256:
         return call("regexp_replace", text, pattern, new, *rest)
 
-    def build(values: Sequence[exp.Expression]) -> exp.Expression:
+    def build(values: Sequence[exp.Expr]) -> exp.Expr:
         value, becomes = values
         # Every match writes the text and, for each \1 in it, at most what it matched.
         size = _product(
@@ -285,11 +271,11 @@ def _regexp_replace(node: exp.RegexpReplace) -> exp.Expression:
     return once([text, new], build)
 
 
-def _distance(name: str, arguments: Sequence[exp.Expression]) -> exp.Expression:
+def _distance(name: str, arguments: Sequence[exp.Expr]) -> exp.Expr:
     if len(arguments) < 2:
         return call(name, *arguments)
 
-    def build(values: Sequence[exp.Expression]) -> exp.Expression:
+    def build(values: Sequence[exp.Expr]) -> exp.Expr:
         left, right, *more = values
         steps = _product(_bytes(left), _bytes(right))
         limited = _if(_above(steps, _MAX_DISTANCE_STEPS), TEXTS_TOO_LONG, left)
@@ -298,7 +284,7 @@ def _distance(name: str, arguments: Sequence[exp.Expression]) -> exp.Expression:
     return once(arguments, build)
 
 
-def _formatted(name: str, arguments: Sequence[exp.Expression]) -> exp.Expression:
+def _formatted(name: str, arguments: Sequence[exp.Expr]) -> exp.Expr:
     pattern = _DYNAMIC_WIDTH[name]
     if not arguments:
         return call(name)
@@ -318,12 +304,12 @@ def _formatted(name: str, arguments: Sequence[exp.Expression]) -> exp.Expression
     return call(name, checked, *values)
 
 
-def _joined(node: exp.ArrayToString) -> exp.Expression | None:
+def _joined(node: exp.Expr) -> exp.Expr | None:
     separator = node.expression
     if isinstance(separator, exp.Literal) and len(separator.name) <= 64:
         return None
 
-    def build(values: Sequence[exp.Expression]) -> exp.Expression:
+    def build(values: Sequence[exp.Expr]) -> exp.Expr:
         items, between = values
         size = _product(call("len", items.copy()), _bytes(between))
         limited = _if(_above(size, MAX_VALUE_BYTES), VALUE_TOO_LARGE, between)
@@ -332,7 +318,7 @@ def _joined(node: exp.ArrayToString) -> exp.Expression | None:
     return once([node.this, separator], build)
 
 
-def _whole(node: exp.Expression) -> int | None:
+def _whole(node: exp.Expr) -> int | None:
     negative = isinstance(node, exp.Neg)
     inner = node.this if negative else node
     if isinstance(inner, exp.Literal) and not inner.is_string and inner.name.isdecimal():
@@ -343,3 +329,18 @@ def _whole(node: exp.Expression) -> int | None:
 def _refuse_above(size: int, limit: int) -> None:
     if size > limit:
         raise LimitError(f"A value exceeds the limit of {MAX_VALUE_BYTES >> 20} MiB")
+
+
+_GUARDS: Final[dict[type[exp.Expr], Callable[[exp.Expr], exp.Expr | None]]] = {
+    exp.Repeat: lambda node: _repeat(node.this, node.args["times"]),
+    exp.Pad: _pad_node,
+    exp.GenerateSeries: _series,
+    exp.Replace: _replace,
+    exp.RegexpReplace: _regexp_replace,
+    exp.Levenshtein: lambda node: _distance("levenshtein", [node.this, node.expression]),
+    exp.JarowinklerSimilarity: lambda node: _distance(
+        "jaro_winkler_similarity", [node.this, node.expression]  # sqlglot compares in upper case
+    ),
+    exp.Format: lambda node: _formatted("format", [node.this, *node.expressions]),
+    exp.ArrayToString: _joined,
+}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -84,14 +85,24 @@ def checked_count(numbers: Sequence[int], parameters: Sequence[object]) -> dict[
     return dict(enumerate(parameters, start=1))
 
 
-def _now(user_id: str, now_us: int) -> object:
-    return _EPOCH + dt.timedelta(microseconds=now_us)
+@dataclass(frozen=True, slots=True)
+class StatementContext:
+    """What a statement is told of its surroundings, the same for all its rows.
 
+    Attributes
+    ----------
+    user_id : str
+        The effective user: CURRENT_USER.
+    now_us : int
+        NOW, CURRENT_DATE and CURRENT_TIME as microseconds since 1970 in UTC.
+    """
 
-CONTEXT_VALUES: dict[str, Callable[[str, int], object]] = {
-    "user": lambda user_id, now_us: user_id,
-    "now": _now,
-    "today": lambda user_id, now_us: (_EPOCH + dt.timedelta(microseconds=now_us)).date(),
-    "time": lambda user_id, now_us: (_EPOCH + dt.timedelta(microseconds=now_us)).time(),
-}
-"""What `CURRENT_USER`, `NOW`, `CURRENT_DATE` and `CURRENT_TIME` are during one statement."""
+    user_id: str
+    now_us: int
+
+    def value(self, name: str) -> object:
+        """Return ``user``, ``now``, ``today`` or ``time`` for the engine."""
+        if name == "user":
+            return self.user_id
+        now = _EPOCH + dt.timedelta(microseconds=self.now_us)
+        return {"now": now, "today": now.date(), "time": now.time()}[name]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
-from kalamdb_lab.query.planner import Plan
+P = TypeVar("P")
 
 
-class PlanCache:
+class PlanCache(Generic[P]):
     """The plans used last, within a bound. Safe for threads.
 
     Attributes
@@ -20,19 +21,18 @@ class PlanCache:
 
     def __init__(self, limit: int = 512) -> None:
         self._limit = limit
-        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self._plans: OrderedDict[Hashable, P] = OrderedDict()
         self._lock = threading.Lock()
         self.hits = 0
         self.misses = 0
 
-    def get_or_make(self, key: Hashable, make: Callable[[], Plan]) -> Plan:
+    def get_or_make(self, key: Hashable, make: Callable[[], P]) -> P:
         """Return the plan of a key; what ``make`` raises is raised, and nothing is kept."""
         with self._lock:
-            found = self._plans.get(key)
-            if found is not None:
+            if key in self._plans:
                 self._plans.move_to_end(key)
                 self.hits += 1
-                return found
+                return self._plans[key]
             self.misses += 1
         plan = make()
         with self._lock:

@@ -14,12 +14,12 @@ from kalamdb_lab.query.duck import (
     Bounds,
     Cancellation,
     DuckEngine,
-    EngineFault,
+    EngineError,
 )
 from kalamdb_lab.query.engine_errors import StatementNames, translated
 from kalamdb_lab.query.names import marker_sql, resolve_names
 from kalamdb_lab.query.outcome import canonical_reader, canonical_table
-from kalamdb_lab.query.parameters import CONTEXT_VALUES, checked_count, engine_value
+from kalamdb_lab.query.parameters import StatementContext, checked_count, engine_value
 from kalamdb_lab.query.predicates import bind
 from kalamdb_lab.query.relations import (
     ArrowPart,
@@ -31,6 +31,8 @@ from kalamdb_lab.query.relations import (
 )
 from kalamdb_lab.query.scans import arrow_source, empty_table, joined, mixed_source
 from kalamdb_lab.query.second_opinion import confirm
+
+__all__ = ["Plan", "Planner", "StatementContext"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,6 @@ class Plan:
     context: frozenset[str]
     sums: bool
     names: StatementNames = field(compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class StatementContext:
-    """What a statement is told of its surroundings, the same for all its rows."""
-
-    user_id: str
-    now_us: int
 
 
 class Planner:
@@ -102,7 +96,7 @@ class Planner:
         names = StatementNames(resolved.aliases, resolved.views, written.literals)
         try:
             confirm(self.engine, template, frozenset(resolved.requests), resolved.ctes)
-        except EngineFault as fault:
+        except EngineError as fault:
             raise translated(fault, names) from None
         arrow_sql = template
         for marker, request in resolved.requests.items():
@@ -143,7 +137,7 @@ class Planner:
                 bounds=bounds,
                 cancellation=cancellation,
             )
-        except EngineFault as fault:
+        except EngineError as fault:
             raise translated(fault, plan.names, call.values) from None
         return canonical_table(table, sums=plan.sums)
 
@@ -173,13 +167,13 @@ class Planner:
                 bounds=bounds,
                 cancellation=cancellation,
             )
-        except EngineFault as fault:
+        except EngineError as fault:
             raise translated(fault, plan.names, call.values) from None
 
         def translating() -> Iterator[pa.RecordBatch]:
             try:
                 yield from batches
-            except EngineFault as fault:
+            except EngineError as fault:
                 raise translated(fault, plan.names, call.values) from None
 
         return canonical_reader(schema, translating(), sums=plan.sums)
@@ -191,7 +185,7 @@ class Planner:
         call = self._call(plan, _NoRows(), parameters, context)
         try:
             table = self.engine.run(f"FROM ({call.sql}) LIMIT 0", call.relations, call.values)
-        except EngineFault as fault:
+        except EngineError as fault:
             raise translated(fault, plan.names, call.values) from None
         return canonical_table(table, sums=plan.sums).schema
 
@@ -207,7 +201,7 @@ class Planner:
             f"p{number}": engine_value(given[number]) for number in plan.parameters
         }
         for name in plan.context:
-            values[f"k_{name}"] = CONTEXT_VALUES[name](context.user_id, context.now_us)
+            values[f"k_{name}"] = context.value(name)
         sql = plan.arrow_sql
         relations: dict[str, pa.Table] = {}
         directories: frozenset[str] = frozenset()
@@ -240,7 +234,7 @@ class _NoRows:
     """A scan provider for statements that are described and not run."""
 
     def scan(
-        self, request: ScanRequest, predicates: tuple[BoundPredicate, ...]
+        self, request: ScanRequest, _predicates: tuple[BoundPredicate, ...]
     ) -> tuple[Part, ...]:
         return (ArrowPart(empty_table(request)),)
 

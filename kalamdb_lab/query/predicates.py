@@ -145,49 +145,51 @@ def bind(
     return tuple(bound)
 
 
-_TEXT_READ = frozenset(
-    {TypeKind.DATE, TypeKind.TIME, TypeKind.TIMESTAMP, TypeKind.DATETIME, TypeKind.UUID}
-)
-
-
 def _storage(value: object, data_type: KalamDataType) -> Any:
     """Return ``value`` as the engine would compare it with a column, if that is beyond doubt."""
     value = unwrapped(value)
-    kind = data_type.kind
     if value is None:
         return _NOTHING
-    if data_type.is_integer:
-        if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
-            value = int(value)
-        return value if isinstance(value, int) and not isinstance(value, bool) else _NOTHING
-    if kind is TypeKind.BOOLEAN:
-        return value if isinstance(value, bool) else _NOTHING
-    if kind is TypeKind.TEXT:
+    if isinstance(value, bool):
+        return value if data_type.kind is TypeKind.BOOLEAN else _NOTHING
+    if isinstance(value, (int, float, Decimal)):
+        return _number(value, data_type)
+    if data_type.kind is TypeKind.TEXT:
         return value if isinstance(value, str) else _NOTHING
-    if kind is TypeKind.DOUBLE:
-        if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-            number = float(value)
-            return number if number == value else _NOTHING
-        return _NOTHING
-    if kind is TypeKind.DECIMAL:
-        if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-            return Decimal(value)
-        return _NOTHING
-    if kind in _TEXT_READ and not isinstance(value, (bool, int, float, Decimal)):
-        same_kind = isinstance(value, str) or kind is TypeKind.UUID
-        if kind is TypeKind.DATE:
-            same_kind = same_kind or (
-                isinstance(value, dt.date) and not isinstance(value, dt.datetime)
-            )
-        elif kind is TypeKind.TIME:
-            same_kind = same_kind or isinstance(value, dt.time)
-        elif kind is TypeKind.TIMESTAMP:
-            same_kind = same_kind or (isinstance(value, dt.datetime) and value.tzinfo is None)
-        elif kind is TypeKind.DATETIME:
-            same_kind = same_kind or isinstance(value, dt.datetime)
-        if same_kind:
-            try:
-                return to_storage(value, data_type, column=None)
-            except KalamError:
-                return _NOTHING
+    if _says_all(value, data_type.kind):
+        try:
+            return to_storage(value, data_type, column=None)
+        except KalamError:
+            return _NOTHING
     return _NOTHING
+
+
+def _number(value: float | Decimal, data_type: KalamDataType) -> Any:
+    if isinstance(value, Decimal) and not value.is_finite():
+        return _NOTHING
+    if data_type.is_integer:
+        return int(value) if value == value // 1 else _NOTHING
+    if data_type.kind is TypeKind.DOUBLE:
+        return float(value) if float(value) == value else _NOTHING
+    if data_type.kind is TypeKind.DECIMAL and not isinstance(value, float):
+        return Decimal(value)
+    return _NOTHING
+
+
+def _says_all(value: object, kind: TypeKind) -> bool:
+    """Return whether a column of ``kind`` keeps all that a text or time says."""
+    is_instant = isinstance(value, dt.datetime)
+    match kind:
+        case TypeKind.UUID:
+            return True
+        case TypeKind.DATE:
+            return isinstance(value, str) or (isinstance(value, dt.date) and not is_instant)
+        case TypeKind.TIME:
+            return isinstance(value, (str, dt.time))
+        case TypeKind.TIMESTAMP:
+            zoned = isinstance(value, dt.datetime) and value.tzinfo is not None
+            return isinstance(value, str) or (is_instant and not zoned)
+        case TypeKind.DATETIME:
+            return isinstance(value, str) or is_instant
+        case _:
+            return False

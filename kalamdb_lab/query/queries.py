@@ -19,13 +19,15 @@ from kalamdb_lab.model.datatypes import KalamDataType, StorageValue
 from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, TableId
 from kalamdb_lab.model.roles import Role
 from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.query.direct import Direct, DirectQueries, only_table, recognised
 from kalamdb_lab.query.duck import Cancellation
 from kalamdb_lab.query.plan_cache import PlanCache
 from kalamdb_lab.query.planner import Plan, Planner, StatementContext
 from kalamdb_lab.query.predicates import bind
+from kalamdb_lab.query.relations import Relation
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.resolver import CatalogResolver
-from kalamdb_lab.query.table_scans import StatementScans, TableScans
+from kalamdb_lab.query.table_scans import StatementScans, TableRef, TableScans
 from kalamdb_lab.sql.queries import parse_query
 
 
@@ -53,11 +55,15 @@ class Queries:
     catalog: whatever could change the meaning or the right of a statement makes a new plan.
     """
 
-    def __init__(self, catalog: Catalog, scans: TableScans, planner: Planner) -> None:
+    def __init__(
+        self, catalog: Catalog, scans: TableScans, planner: Planner, direct: DirectQueries
+    ) -> None:
         self._catalog = catalog
         self._scans = scans
         self._planner = planner
-        self.plans = PlanCache()
+        self._direct_queries = direct
+        self._directs: PlanCache[tuple[Direct, TableDef] | None] = PlanCache()
+        self.plans: PlanCache[Plan] = PlanCache()
         self._views: dict[tuple[int, int], exp.Expression] = {}
 
     # --- queries ----------------------------------------------------------------------------
@@ -79,16 +85,42 @@ class Queries:
 
         if cache_key is None:
             return make()
-        key = (
+        return self.plans.get_or_make((text_semantics, self._key(cache_key, request)), make)
+
+    def _key(self, cache_key: Hashable, request: Request) -> Hashable:
+        context = request.context
+        return (
             cache_key,
-            text_semantics,
             context.role,
             context.namespace,
             context.acts_for_other,
             self._catalog.revision,
             request.local.identity,
         )
-        return self.plans.get_or_make(key, make)
+
+    def _direct(
+        self, tree: exp.Expression, request: Request, cache_key: Hashable
+    ) -> pa.Table | None:
+        """Answer a query without the engine, if it is of a kind that needs none."""
+        context = request.context
+
+        def recognise() -> tuple[Direct, TableDef] | None:
+            named = only_table(tree)
+            if named is None:
+                return None
+            resolver = CatalogResolver(self._catalog, context, request.local, self._view_query)
+            found = resolver.resolve(tuple(part.name for part in named.parts))
+            if not isinstance(found, Relation) or not isinstance(found.key, TableRef):
+                return None
+            table = self._catalog.table_by_key(found.key.table_key)
+            direct = None if table is None else recognised(tree, table)
+            return None if direct is None or table is None else (direct, table)
+
+        known = self._directs.get_or_make(self._key(cache_key, request), recognise)
+        if known is None:
+            return None
+        direct, table = known
+        return self._direct_queries.answer(direct, table, context.partition(table), request)
 
     def run(
         self,
@@ -99,6 +131,10 @@ class Queries:
         cache_key: Hashable | None = None,
     ) -> pa.Table:
         """Return all rows of a query, in canonical Arrow types with the logical types."""
+        if cache_key is not None:
+            answer = self._direct(tree, request, cache_key)
+            if answer is not None:
+                return answer
         plan = self.plan(tree, request, text_semantics=text_semantics, cache_key=cache_key)
         return self.execute(plan, request)
 
@@ -151,7 +187,8 @@ class Queries:
         if not expressions:
             return []
         aliases = [
-            exp.alias_(expression.copy(), f"v{at}", quoted=True)
+            # exp.alias_ would give a subquery the alias of a table
+            exp.Alias(this=expression.copy(), alias=exp.to_identifier(f"v{at}", quoted=True))
             for at, expression in enumerate(expressions)
         ]
         row = self.run(exp.Select(expressions=aliases), request)

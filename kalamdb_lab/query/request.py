@@ -71,6 +71,8 @@ class Request:
         Values of the placeholders, in order.
     use : callable
         Changes the session's namespace.
+    row_limit : int or None
+        How many rows of a query are wanted; the others are only counted.
     """
 
     context: ExecutionContext
@@ -78,6 +80,7 @@ class Request:
     local: LocalRelations = field(default_factory=LocalRelations)
     interruption: Interruption = field(default_factory=Interruption)
     use: Callable[[str], None] = lambda _: None
+    row_limit: int | None = None
 
     def with_relations(self, relations: Mapping[str, pa.Table]) -> Request:
         """Return the same request with further relations that only it sees."""

@@ -31,6 +31,8 @@ class Result:
         What a statement without rows of its own has to say.
     elapsed_ms : float
         From the text to the last row.
+    total_rows : int
+        How many rows there are; more than ``row_count`` if the caller wanted only the first.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class Result:
         rows_affected: int | None = None,
         message: str | None = None,
         elapsed_ms: float = 0.0,
+        total_rows: int | None = None,
     ) -> None:
         self._table = table
+        self.total_rows = table.num_rows if total_rows is None else total_rows
         self._rows: list[tuple[object, ...]] | None = None
         self.statement_kind = statement_kind
         self.rows_affected = rows_affected
@@ -50,9 +54,11 @@ class Result:
         self.elapsed_ms = elapsed_ms
 
     @classmethod
-    def of_table(cls, statement_kind: str, table: pa.Table) -> Result:
+    def of_table(
+        cls, statement_kind: str, table: pa.Table, *, total_rows: int | None = None
+    ) -> Result:
         """Return the answer of a query."""
-        return cls(table, statement_kind=statement_kind)
+        return cls(table, statement_kind=statement_kind, total_rows=total_rows)
 
     @classmethod
     def of_message(cls, statement_kind: str, message: str) -> Result:
@@ -115,7 +121,7 @@ class Result:
 
     def to_polars(self) -> Any:
         """Return a polars DataFrame. UUID columns hold text; columns that repeat get a number."""
-        import polars
+        import polars as pl  # noqa: PLC0415 - an extra, and slow to import
 
         table = self._table
         for position, data_type in enumerate(self.types):
@@ -123,7 +129,13 @@ class Result:
                 values = python_from_array(table.column(position), data_type)
                 texts = pa.array([None if v is None else str(v) for v in values], pa.string())
                 table = table.set_column(position, table.column_names[position], texts)
-        return polars.from_arrow(table.rename_columns(_unique(table.column_names)))
+        return pl.from_arrow(table.rename_columns(_unique(table.column_names)))
+
+    def to_ibis(self) -> Any:
+        """Return the rows as an ibis table in memory, to go on with in any ibis expression."""
+        import ibis  # noqa: PLC0415 - slow to import
+
+        return ibis.memtable(self._table)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._table.__arrow_c_stream__(requested_schema)
@@ -148,10 +160,7 @@ class Result:
         if not names:
             return self.footer()
         right = [data_type.is_numeric for data_type in self.types[: len(names)]]
-        widths = [
-            max(len(cell) for cell in column)
-            for column in zip(names, *rows, strict=True)
-        ]
+        widths = [max(len(cell) for cell in column) for column in zip(names, *rows, strict=True)]
         lines = [
             "  ".join(
                 cell.rjust(width) if to_right else cell.ljust(width)

@@ -25,20 +25,27 @@ _CHECKED_LITERALS = {
     exp.DType.TIMESTAMPTZ: datatypes.DATETIME,
     exp.DType.UUID: datatypes.UUID,
 }
-_CONTEXT: dict[type[exp.Expression], str] = {
+_CONTEXT: dict[type[exp.Expr], str] = {
     exp.CurrentTimestamp: "now",
     exp.CurrentDate: "today",
     exp.CurrentTime: "time",
     exp.CurrentUser: "user",
 }
+_LEAVES: frozenset[type[exp.Expr]] = frozenset(
+    {exp.Literal, exp.Identifier, exp.Column, exp.Placeholder}
+)
+_OPERATORS: frozenset[type[exp.Expr]] = frozenset(
+    {exp.Div, exp.IntDiv, exp.Mod, exp.Cast, exp.TryCast}
+)
 _PER_ROW = {"snowflake_id": "__kalam_snowflake_id", "ulid": "__kalam_ulid"}
 _LAMBDA_TAKERS = frozenset(
-    ["list_transform", "list_filter", "list_apply", "array_transform", "array_filter", "array_apply", "filter"]
+    f"{kind}_{name}" for kind in ("list", "array") for name in ("transform", "filter", "apply")
+) | {"filter"}
+_UNITS = (
+    "years quarters months weeks days hours minutes seconds milliseconds microseconds decades "
+    "centuries millennia"
 )
-_ENGINE_INTERVALS = frozenset(
-    f"to_{unit}"
-    for unit in ["years", "quarters", "months", "weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "decades", "centuries", "millennia"]
-)
+_MAKE_INTERVALS = frozenset(f"to_{unit}" for unit in _UNITS.split())
 
 
 @dataclass(slots=True)
@@ -76,10 +83,10 @@ def name_projections(tree: exp.Expression) -> None:
                 alias.parent, alias.arg_key, alias.index = select, "expressions", position
 
 
-def _written(node: exp.Expression) -> str:
+def _written(node: exp.Expr) -> str:
     if isinstance(node, exp.Subquery):
         first = next(iter(node.unnest().expressions), None)
-        if isinstance(first, exp.Expression) and first.alias_or_name:
+        if isinstance(first, exp.Expr) and first.alias_or_name:
             return first.alias_or_name
     text: str = node.sql(dialect="duckdb", comments=False, normalize_functions="lower")
     return text if len(text) <= _MAX_NAME else f"{text[: _MAX_NAME - 3]}..."
@@ -120,7 +127,7 @@ def rewrite(
     )
 
 
-def _in_order(tree: exp.Expression, text: bool) -> Iterator[tuple[exp.Expression, bool]]:
+def _in_order(tree: exp.Expr, text: bool) -> Iterator[tuple[exp.Expr, bool]]:
     pending = [(tree, text)]
     while pending:
         node, is_text = pending.pop()
@@ -137,46 +144,47 @@ class _Writer:
         self.literals: set[str] = set()
         self.sums = False
 
-    def write(self, node: exp.Expression, text: bool) -> exp.Expression | None:
+    def write(self, node: exp.Expr, text: bool) -> exp.Expr | None:
         """Return what a node becomes, None to keep it; its children are written already."""
         kind = type(node)
-        if kind is exp.Literal:
-            if node.is_string:
-                self.literals.add(node.name)
-            return None
-        if kind is exp.Column or kind is exp.Identifier:
-            return None
-        if kind is exp.Placeholder:
-            if node.name.isdecimal():
-                self.parameters.add(int(node.name))
-                node.set("this", f"p{node.name}")
+        if kind in _LEAVES:
+            self._leaf(node)
             return None
         if kind in _CONTEXT:
             return self._told(_CONTEXT[kind])
-        if kind is exp.Anonymous:
+        if isinstance(node, exp.Anonymous):
             return self._call(node, text)
-        if kind is exp.Lambda:
+        if isinstance(node, exp.Lambda):
             return self._lambda(node)
-        if text:
-            if kind is exp.Div or kind is exp.IntDiv:
-                return self._quotient(node)
-            if kind is exp.Mod:
-                node.set("expression", guards.divisor(node.expression))
-                return None
-            if kind is exp.Cast or kind is exp.TryCast:
-                self._check_literal(node)
-                return None
+        if text and kind in _OPERATORS:
+            return self._operator(node)
         if kind is exp.Sum:
             self.sums = True
             return None
         return guards.guarded(node)
 
-    def _told(self, name: str) -> exp.Expression:
+    def _leaf(self, node: exp.Expr) -> None:
+        if isinstance(node, exp.Literal) and node.is_string:
+            self.literals.add(node.name)
+        elif isinstance(node, exp.Placeholder) and node.name.isdecimal():
+            self.parameters.add(int(node.name))
+            node.set("this", f"p{node.name}")
+
+    def _operator(self, node: exp.Expr) -> exp.Expr | None:
+        if isinstance(node, (exp.Cast, exp.TryCast)):
+            self._check_literal(node)
+            return None
+        if isinstance(node, exp.Mod):
+            node.set("expression", guards.divisor(node.expression))
+            return None
+        return self._quotient(node)
+
+    def _told(self, name: str) -> exp.Expr:
         self.context.add(name)
         value = exp.Placeholder(this=f"k_{name}")
         return exp.cast(value, "TEXT") if name == "user" else value
 
-    def _call(self, node: exp.Anonymous, text: bool) -> exp.Expression | None:
+    def _call(self, node: exp.Anonymous, text: bool) -> exp.Expr | None:
         name = node.name.lower()
         if name == "now":
             return self._told("now")
@@ -193,7 +201,7 @@ class _Writer:
             self.sums = True
         return guards.guarded(node)
 
-    def _lambda(self, node: exp.Lambda) -> exp.Expression | None:
+    def _lambda(self, node: exp.Lambda) -> exp.Expr | None:
         parent = node.parent
         name = parent.name.lower() if isinstance(parent, exp.Anonymous) else ""
         takes = isinstance(parent, (exp.Transform, exp.ArrayFilter)) or name in _LAMBDA_TAKERS
@@ -204,14 +212,14 @@ class _Writer:
         node.set("colon", True)
         return None
 
-    def _quotient(self, node: exp.Expression) -> exp.Expression:
+    def _quotient(self, node: exp.Expr) -> exp.Expr:
         left, right = node.this, guards.divisor(node.expression)
         if isinstance(node, exp.Div) and not self._is_interval(left):
             return exp.IntDiv(this=left, expression=right)
         node.set("expression", right)
         return node
 
-    def _is_interval(self, node: exp.Expression) -> bool:
+    def _is_interval(self, node: exp.Expr) -> bool:
         while isinstance(node, (exp.Paren, exp.Neg)):
             node = node.this
         if isinstance(node, exp.Cast):
@@ -219,10 +227,10 @@ class _Writer:
         if isinstance(node, exp.Column):
             return node.name.lower() in self._intervals
         if isinstance(node, exp.Anonymous):
-            return node.name.lower() in _ENGINE_INTERVALS
+            return node.name.lower() in _MAKE_INTERVALS
         return isinstance(node, (exp.Interval, exp.ToDays))
 
-    def _check_literal(self, node: exp.Expression) -> None:
+    def _check_literal(self, node: exp.Expr) -> None:
         literal, kind = node.this, _CHECKED_LITERALS.get(node.args["to"].this)
         if kind is None or not isinstance(literal, exp.Literal) or not literal.is_string:
             return

@@ -85,7 +85,8 @@ def arrow_source(marker: str, request: ScanRequest) -> str:
         if column is not None:
             kinds = _kinds(column.data_type)
             if kinds & _CAST_KINDS:
-                expression = f"CAST({expression} AS {engine_type(column.data_type)}) AS {expression}"
+                kind = engine_type(column.data_type)
+                expression = f"CAST({expression} AS {kind}) AS {expression}"
                 plain = False
             if _PUSHES_NAN_WRONGLY:
                 bar_pushdown = bar_pushdown or bool(kinds & _NAN_KINDS)

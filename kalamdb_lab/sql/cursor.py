@@ -41,7 +41,9 @@ class Cursor:
         self.tokens = statement.tokens
         self.at = 0
         self.words = [
-            "" if statement.source[token.start] in "'\"" else token.text.upper()
+            ""
+            if token.token_type is TokenType.STRING or statement.source[token.start] == '"'
+            else token.text.upper()
             for token in statement.tokens
         ]
 

@@ -10,9 +10,10 @@ from sqlglot.errors import ErrorLevel, ParseError, SqlglotError
 from kalamdb_lab.errors import KalamError, NotSupportedError, SqlSyntaxError
 from kalamdb_lab.model.ids import RESERVED_KEYWORDS as _RESERVED
 from kalamdb_lab.sql.dialect import KALAM_SQL
+from kalamdb_lab.sql.lexer import tokenize
 from kalamdb_lab.sql.stack import with_deep_stack
 from kalamdb_lab.sql.text_gate import too_deep
-from kalamdb_lab.sql.tokens import StatementTokens, expected, near, tokenize
+from kalamdb_lab.sql.tokens import StatementTokens, expected, near
 from kalamdb_lab.sql.tree_checks import check_tree
 
 _EXPECTED_MARK = re.compile(r"Expect(?:ing|ed) ([()\[\]{}])")
@@ -142,7 +143,8 @@ def _translated(error: ParseError, statement: StatementTokens) -> SqlSyntaxError
 def _refuse_by_name(statement: StatementTokens) -> None:
     tokens = statement.tokens
     words = [
-        "" if statement.source[token.start] in "'\"" else token.text.upper() for token in tokens
+        "" if token.token_type in (TokenType.STRING, TokenType.IDENTIFIER) else token.text.upper()
+        for token in tokens
     ]
     if _RARE_WORDS.isdisjoint(words):
         return

@@ -14,7 +14,7 @@ from typing import TypeVar
 SHALLOW = 15
 """Statements that nest at most this deep are handled where they are."""
 
-_STACK_BYTES = 256 * 1024 * 1024
+_STACK_BYTES = 64 * 1024 * 1024
 _RECURSION_LIMIT = 60_000
 _lock = threading.Lock()
 _here = threading.local()

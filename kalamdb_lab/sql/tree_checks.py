@@ -48,7 +48,7 @@ _ALLOWED_ARGS: Final[dict[type[exp.Expr], frozenset[str]]] = {
     exp.Star: frozenset({"except_", "replace", "rename"}),
     exp.Cast: frozenset({"this", "to"}),
     exp.TryCast: frozenset({"this", "to", "safe"}),
-    exp.Column: frozenset({"this", "table", "db"}),
+    exp.Column: frozenset({"this", "table", "db", "catalog"}),
     exp.Window: frozenset({"this", "partition_by", "order", "spec", "alias", "over"}),
     exp.Insert: frozenset({"this", "expression", "conflict", "returning", "default"}),
     exp.Update: frozenset({"this", "expressions", "where", "returning"}),

@@ -9,14 +9,19 @@ from decimal import Decimal
 from uuid import UUID
 
 import numpy as np
+import pyarrow as pa
 
+from kalamdb_lab.arrow.arrays import storage_from_array
 from kalamdb_lab.errors import DuplicateKeyError
 from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import ColumnDef, TableDef
 from kalamdb_lab.model.values import from_storage
 from kalamdb_lab.partitions.commit_log import CommitLog
+from kalamdb_lab.partitions.partition import fold_rows
+from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.segments.keys import SegmentKeys
+from kalamdb_lab.segments.reader import SegmentReader
 
 
 class KeyLookup:
@@ -29,8 +34,9 @@ class KeyLookup:
         Finds keys in segments: manifest bounds first, the key column only then.
     """
 
-    def __init__(self, log: CommitLog, segment_keys: SegmentKeys) -> None:
+    def __init__(self, log: CommitLog, segment_keys: SegmentKeys, reader: SegmentReader) -> None:
         self._log = log
+        self._reader = reader
         self._segment_keys = segment_keys
 
     def find(
@@ -57,6 +63,41 @@ class KeyLookup:
                 if at == len(view.removed) or view.removed[at] != seq:
                     found[value] = seq
         return found
+
+    def rows(
+        self, table: TableDef, key: PartitionKey, versions: dict[StorageValue, int]
+    ) -> dict[StorageValue, tuple[int, Row]]:
+        """Return (version, row) of live versions by key, hot or flushed, in the newest schema."""
+        held = self._log.partition(key)
+        found: dict[StorageValue, tuple[int, Row]] = {}
+        flushed: dict[int, StorageValue] = {}
+        for value, seq in versions.items():
+            hot = held.rows.get(seq)
+            if hot is None:
+                flushed[seq] = value
+            elif hot[0] == table.schema_version:
+                found[value] = (seq, hot[1])
+            else:
+                (row,) = storage_rows(table, fold_rows(table, [(seq, *hot)]))
+                found[value] = (seq, row)
+        names = [column.name for column in table.columns]
+        for view in held.snapshot(table).segments if flushed else ():
+            meta = view.meta
+            wanted = [seq for seq in flushed if meta.min_seq <= seq <= meta.max_seq]
+            if wanted:
+                rows = self._reader.read_rows(meta, table, [*names, "_seq"], wanted)
+                seqs = rows.column("_seq").to_pylist()
+                for seq, row in zip(seqs, storage_rows(table, rows), strict=True):
+                    found[flushed[seq]] = (seq, row)
+        return found
+
+
+def storage_rows(table: TableDef, rows: pa.Table) -> list[Row]:
+    """Return the rows of an Arrow table as storage values in the order of ``table.columns``."""
+    columns = [
+        storage_from_array(rows.column(column.name), column.data_type) for column in table.columns
+    ]
+    return list(zip(*columns, strict=True))
 
 
 def refuse_repeated(column: ColumnDef, values: Sequence[StorageValue]) -> None:

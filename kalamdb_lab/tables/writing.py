@@ -10,17 +10,20 @@ import pyarrow.compute as pc
 
 from kalamdb_lab.arrow.arrays import storage_from_array
 from kalamdb_lab.errors import DuplicateKeyError, NotNullError, ReadOnlyError
-from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
 from kalamdb_lab.partitions.bulk import append_bulk
 from kalamdb_lab.partitions.commit_log import Commit, CommitLog
-from kalamdb_lab.partitions.partition import fold_rows
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.partitions.segment_home import SegmentHome
-from kalamdb_lab.segments.reader import SegmentReader
-from kalamdb_lab.tables.keys import KeyLookup, duplicate_key, refuse_repeated, shown
+from kalamdb_lab.tables.keys import (
+    KeyLookup,
+    duplicate_key,
+    refuse_repeated,
+    shown,
+    storage_rows,
+)
 
 
 class SchemaChangedError(Exception):
@@ -55,15 +58,13 @@ class TableWriter:
         log: CommitLog,
         keys: KeyLookup,
         home: SegmentHome,
-        reader: SegmentReader,
         table_by_key: Callable[[int], TableDef | None],
         *,
         bulk_rows: int,
     ) -> None:
         self._log = log
-        self._keys = keys
+        self.keys = keys
         self._home = home
-        self._reader = reader
         self._table_by_key = table_by_key
         self.bulk_rows = bulk_rows
 
@@ -78,39 +79,6 @@ class TableWriter:
         for at, column in enumerate(table.columns):
             if not column.nullable and any(row[at] is None for row in rows):
                 raise null_error(table, column)
-
-    def live_versions(
-        self, table: TableDef, partition: PartitionKey, keys: Sequence[StorageValue]
-    ) -> dict[StorageValue, int]:
-        """Return the live versions of those keys that are in use."""
-        return self._keys.find(table, partition, keys)
-
-    def live_rows(
-        self, table: TableDef, partition: PartitionKey, versions: dict[StorageValue, int]
-    ) -> dict[StorageValue, tuple[int, Row]]:
-        """Return (version, row) of live versions by key, hot or flushed, in the newest schema."""
-        held = self._log.partition(partition)
-        found: dict[StorageValue, tuple[int, Row]] = {}
-        flushed: dict[int, StorageValue] = {}
-        for value, seq in versions.items():
-            hot = held.rows.get(seq)
-            if hot is None:
-                flushed[seq] = value
-            elif hot[0] == table.schema_version:
-                found[value] = (seq, hot[1])
-            else:
-                (row,) = storage_rows(table, fold_rows(table, [(seq, *hot)]))
-                found[value] = (seq, row)
-        names = [column.name for column in table.columns]
-        for view in held.segment_views(table) if flushed else ():
-            meta = view.meta
-            wanted = [seq for seq in flushed if meta.min_seq <= seq <= meta.max_seq]
-            if wanted:
-                rows = self._reader.read_rows(meta, table, [*names, "_seq"], wanted)
-                seqs = rows.column("_seq").to_pylist()
-                for seq, row in zip(seqs, storage_rows(table, rows), strict=True):
-                    found[flushed[seq]] = (seq, row)
-        return found
 
     def insert(
         self,
@@ -139,7 +107,7 @@ class TableWriter:
             column = table.columns[at]
             offered = [row[at] for row in rows]
             refuse_repeated(column, offered)
-            taken = self._keys.find(table, partition, offered)
+            taken = self.keys.find(table, partition, offered)
             if taken:
                 first = next(value for value in offered if value in taken)
                 raise duplicate_key(table, column, first)
@@ -191,7 +159,7 @@ class TableWriter:
         if not held.rows and not held.segments:
             return
         values = storage_from_array(offered, column.data_type)
-        taken = self._keys.find(table, partition, values)
+        taken = self.keys.find(table, partition, values)
         if taken:
             raise duplicate_key(table, column, next(v for v in values if v in taken))
 
@@ -204,11 +172,3 @@ def null_error(table: TableDef, column: ColumnDef) -> NotNullError:
     """Return the error for a NULL that the column does not take."""
     why = ": it is the primary key" if column.primary_key else ""
     return NotNullError(f"Column '{column.name}' of {table.table_id} cannot be NULL{why}")
-
-
-def storage_rows(table: TableDef, rows: pa.Table) -> list[Row]:
-    """Return the rows of an Arrow table as storage values in the order of ``table.columns``."""
-    columns = [
-        storage_from_array(rows.column(column.name), column.data_type) for column in table.columns
-    ]
-    return list(zip(*columns, strict=True))

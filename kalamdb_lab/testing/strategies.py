@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from decimal import Decimal
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -31,7 +32,10 @@ field_names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1
 """Names of columns and of STRUCT fields."""
 
 documents = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=5,
@@ -39,9 +43,7 @@ documents = st.recursive(
 """What a JSON text means."""
 
 decimals = st.integers(1, types.MAX_DECIMAL_PRECISION).flatmap(
-    lambda precision: st.integers(0, precision).map(
-        lambda scale: types.decimal(precision, scale)
-    )
+    lambda precision: st.integers(0, precision).map(lambda scale: types.decimal(precision, scale))
 )
 """DECIMAL of any precision and scale."""
 
@@ -129,5 +131,8 @@ def _vectors(dimension: int) -> SearchStrategy[bytes]:
 
 def _maps(data_type: KalamDataType) -> SearchStrategy[StorageValue]:
     (_, key), (_, item) = data_type.children
-    pairs = st.tuples(storage_values(key), cells(item)).map(list)
-    return st.lists(pairs, max_size=3, unique_by=lambda pair: pair[0])
+    keys: SearchStrategy[Any] = storage_values(key)
+    maps = st.lists(keys, max_size=3, unique=True).flatmap(
+        lambda drawn: st.tuples(*(st.tuples(st.just(one), cells(item)).map(list) for one in drawn))
+    )
+    return maps.map(list)

@@ -18,9 +18,7 @@ from kalamdb_lab.testing.strategies import cells, data_types
 
 
 @given(data=st.data(), data_type=data_types)
-def test_storage_values_come_back_from_arrow(
-    data: st.DataObject, data_type: KalamDataType
-) -> None:
+def test_storage_values_come_back_from_arrow(data: st.DataObject, data_type: KalamDataType) -> None:
     values = data.draw(st.lists(cells(data_type), max_size=5))
     array = array_from_storage(values, data_type)
     array.validate(full=True)
@@ -31,9 +29,7 @@ def test_storage_values_come_back_from_arrow(
 
 
 @given(data=st.data(), data_type=data_types)
-def test_slices_and_chunks_read_as_the_whole(
-    data: st.DataObject, data_type: KalamDataType
-) -> None:
+def test_slices_and_chunks_read_as_the_whole(data: st.DataObject, data_type: KalamDataType) -> None:
     values = data.draw(st.lists(cells(data_type), min_size=1, max_size=6))
     at = data.draw(st.integers(0, len(values)))
     array = array_from_storage(values, data_type)
@@ -46,7 +42,7 @@ def test_python_values_have_the_promised_classes() -> None:
     row = {
         "UUID": uuid.UUID(int=5),
         "DATETIME": dt.datetime(2031, 4, 30, tzinfo=dt.UTC),
-        "TIMESTAMP": dt.datetime(2031, 4, 30),
+        "TIMESTAMP": dt.datetime.fromisoformat("2031-04-30"),
         "EMBEDDING(2)": [0.5, 1.0],
         "MAP(TEXT, DATE)": {"a": dt.date(2031, 4, 30)},
         "JSON": "{}",

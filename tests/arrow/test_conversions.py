@@ -38,14 +38,10 @@ literals = st.sampled_from(
 )  # fmt: skip
 
 
-def one_by_one(
-    values: list[StorageValue], source: KalamDataType, target: KalamDataType
-) -> str:
+def one_by_one(values: list[StorageValue], source: KalamDataType, target: KalamDataType) -> str:
     """Return the storage values, or the class of the first error, of values taken singly."""
     try:
-        stored = [
-            to_storage(from_storage(value, source), target, column="c") for value in values
-        ]
+        stored = [to_storage(from_storage(value, source), target, column="c") for value in values]
     except KalamError as error:
         return type(error).__name__
     return repr(stored)
@@ -165,6 +161,16 @@ def test_faults_of_given_columns(
     with pytest.raises(error) as caught:
         coerce_array(array, None, parse_type(name), column="n")
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("number", [340_282_366_921, 2**63 - 1, -(10**11)])
+def test_decimals_beyond_128_bits_do_not_wrap(number: int) -> None:
+    """Arrow's own cast to more digits after the point wraps silently."""
+    for array in (pa.array([number]), pa.array([Decimal(number)], pa.decimal128(20, 0))):
+        with pytest.raises(ValueOutOfRangeError):
+            coerce_array(array, None, types.decimal(38, 27), column="n")
+        fits = coerce_array(array, None, types.decimal(38, 18), column="n")
+        assert fits.to_pylist() == [Decimal(number)]
 
 
 def test_text_that_is_no_unicode_is_refused() -> None:

@@ -54,7 +54,7 @@ def test_any_bytes_are_one_type_or_corrupt(data: bytes) -> None:
     assert data_type.encode() == data
 
 
-@given(text=st.text(max_size=30) | st.text("INTEGRALSTUCMP()[],\"0123 -", max_size=30))
+@given(text=st.text(max_size=30) | st.text('INTEGRALSTUCMP()[],"0123 -', max_size=30))
 def test_any_text_is_a_type_or_a_definition_error(text: str) -> None:
     try:
         data_type = parse_type(text)

@@ -1,0 +1,113 @@
+"""Running expressions: compiled once, memory freed, caches fresh, results in batches."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import ibis
+import pyarrow as pa
+import pytest
+
+
+def test_a_memtable_goes_with_its_last_expression(con: Any) -> None:
+    table = ibis.memtable({"a": [1, 2]})
+    name = table.op().name
+    assert con.execute(table.a.sum()) == 3
+    assert con.execute(table.a.max()) == 2
+    assert name in con.list_tables()
+    del table
+    gc.collect()
+    assert con.list_tables() == []
+
+
+def test_a_memtable_joins_stored_rows(con: Any) -> None:
+    con.create_table("t", {"a": [1, 2, 3]})
+    wanted = ibis.memtable({"a": [2, 3, 4]})
+    assert sorted(con.table("t").join(wanted, "a").a.execute()) == [2, 3]
+
+
+def test_a_repeated_expression_is_compiled_once(con: Any) -> None:
+    con.create_table("t", {"a": [1]})
+
+    def expr() -> Any:
+        t = con.table("t")
+        return t.filter(t.a > 0).agg(n=t.count())
+
+    first = con.compiled(expr())
+    assert con.compiled(expr()) is first
+    assert con.compiled(expr(), limit=5) is not first
+    assert con.compiled(ibis.memtable({"a": [1]})).cache_key is None
+
+
+def test_a_kept_plan_still_sees_new_rows_and_new_columns(con: Any) -> None:
+    t = con.create_table("t", {"a": [1]})
+    total = t.a.sum()
+    assert total.execute() == 1
+    con.insert("t", {"a": [2]})
+    assert total.execute() == 3
+    con.session.execute("ALTER TABLE t ADD COLUMN b INT DEFAULT 5")
+    assert total.execute() == 3
+    assert con.table("t").b.sum().execute() == 10
+
+
+def test_parameters_are_values_of_the_call(con: Any) -> None:
+    t = con.create_table("t", {"a": [1, 2, 3]})
+    least = ibis.param("int64")
+    expr = t.filter(t.a >= least).a.count()
+    assert [expr.execute(params={least: n}) for n in (1, 3, 1, 9)] == [3, 1, 3, 0]
+
+
+def test_cache_is_kept_while_nothing_changes_and_made_anew_after(con: Any) -> None:
+    t = con.create_table("t", {"a": [1]})
+    expr = t.mutate(b=t.a + 1)
+    first = expr.cache()
+    assert expr.cache().op() is first.op()
+    con.insert("t", {"a": [2]})
+    second = expr.cache()
+    assert (first.count().execute(), second.count().execute()) == (1, 2)
+    first.release()
+    assert second.count().execute() == 2
+    assert expr.cache().op() is second.op()
+    second.release()
+    second.release()
+    assert con.list_tables() == ["t"]
+
+
+def test_cache_of_another_users_rows_is_not_shared(con: Any, mia: Any) -> None:
+    con.create_table("t", schema={"id": "int64"}, kind="user", primary_key="id", database="chat")
+    con.insert("t", {"id": [1]}, database="chat")
+    mia.insert("t", {"id": [2]})
+    assert con.table("t", database="chat").cache().id.execute().tolist() == [1]
+    assert mia.table("t").cache().id.execute().tolist() == [2]
+
+
+def test_batches_hold_the_rows_in_order_at_one_snapshot(con: Any) -> None:
+    t = con.create_table("t", {"a": list(range(5000))})
+    reader = t.order_by("a").to_pyarrow_batches(chunk_size=2048)
+    con.truncate_table("t")
+    batches = list(reader)
+    assert max(batch.num_rows for batch in batches) <= 2048
+    assert pa.Table.from_batches(batches)["a"].to_pylist() == list(range(5000))
+
+
+def test_two_open_readers_do_not_hinder_each_other(con: Any) -> None:
+    t = con.create_table("t", {"a": list(range(5000))})
+    one, two = (t.order_by("a").to_pyarrow_batches(chunk_size=1000) for _ in range(2))
+    assert one.read_next_batch() == two.read_next_batch()
+    assert t.count().execute() == 5000
+    assert one.read_all().num_rows == two.read_all().num_rows
+
+
+def test_results_have_the_types_of_the_expression(con: Any) -> None:
+    t = con.create_table("t", {"a": [1, 2], "s": ["x", None]})
+    assert t.agg(n=t.a.sum()).to_pyarrow().schema == pa.schema([("n", pa.int64())])
+    assert t.to_polars().rows() == [(1, "x"), (2, None)]
+    assert t.a.mean().to_pyarrow() == pa.scalar(1.5)
+    assert t.s.execute().tolist()[0] == "x"
+    assert pa.table(t).num_rows == 2
+
+
+def test_division_by_zero_is_ibis_and_no_error(con: Any) -> None:
+    t = con.create_table("t", {"a": [1.0], "b": [0.0]})
+    assert t.select(q=t.a / t.b).execute().q[0] == pytest.approx(float("inf"))
