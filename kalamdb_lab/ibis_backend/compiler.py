@@ -10,6 +10,8 @@ from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 from sqlglot.dialects.duckdb import DuckDB
 
 from kalamdb_lab.errors import SqlSyntaxError
+from kalamdb_lab.query.names import INLINED as TEXT
+from kalamdb_lab.query.rewrite import prepare_text
 from kalamdb_lab.sql.dialect import KalamSql
 from kalamdb_lab.sql.queries import parse_query
 
@@ -39,6 +41,13 @@ class KalamCompiler(DuckDBCompiler):  # type: ignore[misc]
         """Return the query of ``table.sql(text)``."""
         return as_text(parse_query(query))
 
+    def to_sqlglot(self, *args: Any, **kwargs: Any) -> sge.Expression:
+        """Return the tree of an expression."""
+        tree: sge.Expression = super().to_sqlglot(*args, **kwargs)
+        if tree.meta.get(TEXT):
+            _unmark_ctes(tree)
+        return tree
+
     def view_over(self, name: str, table: Any, query: str) -> sge.Expression:
         """Return ``query`` with ``table`` as a CTE called ``name`` before all others."""
         tree = as_text(parse_query(query))
@@ -52,12 +61,25 @@ class KalamCompiler(DuckDBCompiler):  # type: ignore[misc]
             tree.set("with_", sge.With(expressions=ctes))
         else:
             own.set("expressions", [*ctes, *own.expressions])
+        _unmark_ctes(tree)
         return tree
 
 
 def as_text(tree: sge.Expression) -> sge.Expression:
     """Mark a tree as parsed from text, whose arithmetic is PostgreSQL's."""
+    prepare_text(tree)
+    clause = tree.args.get("with_")
+    for cte in clause.expressions if clause is not None else []:
+        cte.meta[TEXT] = True
+    tree.meta[TEXT] = True
     return tree
+
+
+def _unmark_ctes(tree: sge.Expression) -> None:
+    """Mark the CTEs that ibis put before a text as what they are: no text."""
+    clause = tree.args.get("with_")
+    for cte in clause.expressions if clause is not None else []:
+        cte.meta.setdefault(TEXT, False)
 
 
 def view_text(tree: sge.Expression | sge.Query) -> str:
@@ -65,14 +87,15 @@ def view_text(tree: sge.Expression | sge.Query) -> str:
 
     Text means by ``/`` between whole numbers a whole number; trees of ibis never do.
     """
-
-    def exact(node: sge.Expression) -> sge.Expression:
-        if isinstance(node, sge.Div) and not node.args.get("typed"):
-            double = sge.DataType.build("double")
-            node.set("this", sge.Cast(this=node.this, to=double))
-        return node
-
-    return tree.copy().transform(exact, copy=False).sql(KalamSql, comments=False)
+    tree = tree.copy()
+    pending: list[tuple[Any, bool]] = [(tree, False)]
+    while pending:
+        node, is_text = pending.pop()
+        is_text = node.meta.get(TEXT, is_text)
+        if isinstance(node, sge.Div) and not is_text and not node.args.get("typed"):
+            node.set("this", sge.Cast(this=node.this, to=sge.DataType.build("double")))
+        pending.extend((child, is_text) for child in node.iter_expressions())
+    return tree.sql(KalamSql, comments=False)
 
 
 def transpiled(text: str, dialect: str) -> str:

@@ -207,8 +207,9 @@ class Execution(SQLBackend):  # type: ignore[misc]
         if name not in self._cache_name_to_entry:
             return
         entry: Any = self._cache_name_to_entry.pop(name)
-        if self._cache_op_to_entry.get(entry.orig_op) is entry:
-            del self._cache_op_to_entry[entry.orig_op]
+        op = entry.orig_op
+        if self._cache_op_to_entry.get(op) is entry:
+            del self._cache_op_to_entry[op]
         self._cache_positions.pop(name, None)
         entry.finalizer.detach()
         self.session.relations.pop(name, None)

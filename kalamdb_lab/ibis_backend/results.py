@@ -99,7 +99,8 @@ def pandas_frame(table: pa.Table, schema: sch.Schema) -> pd.DataFrame:
         name: column.to_pylist() if _needs_objects(column) else column.to_pandas()
         for name, column in zip(table.column_names, plain_columns(table).columns, strict=True)
     }
-    return KalamPandasData.convert_table(pd.DataFrame(columns), schema)
+    frame: pd.DataFrame = KalamPandasData.convert_table(pd.DataFrame(columns), schema)
+    return frame
 
 
 def _needs_objects(column: pa.ChunkedArray) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 from sqlglot import exp
 
 from kalamdb_lab.errors import (
+    KalamError,
     NotAllowedError,
     NotFoundError,
     NotSupportedError,
@@ -100,6 +101,8 @@ def check(tree: exp.Expression, *, text: bool) -> None:
         node = pending.pop()
         if type(node) not in nodes:
             raise _refusal(node)
+        if text and isinstance(node, exp.CosineDistance):
+            raise NotSupportedError("COSINE_DISTANCE is not supported yet")
         if isinstance(node, exp.Anonymous):
             _check_call(node)
         elif isinstance(node, exp.Table):
@@ -156,7 +159,7 @@ def _check_star(node: exp.Star) -> None:
         raise SqlSyntaxError("Syntax error near '*'")
 
 
-def _refusal(node: exp.Expr) -> Exception:
+def _refusal(node: exp.Expr) -> KalamError:
     known = next((words for kind, words in _NOT_SUPPORTED.items() if isinstance(node, kind)), None)
     if known is not None:
         return NotSupportedError(f"{known} is not supported")
@@ -170,7 +173,7 @@ def _refusal(node: exp.Expr) -> Exception:
     return NotSupportedError(f"{node.key.upper()} is not supported")
 
 
-def function_refusal(name: str) -> Exception:
+def function_refusal(name: str) -> KalamError:
     """Return the error for a function that no statement may call."""
     if name in functions.REFUSED or name.startswith("__"):
         return NotAllowedError(f"Function '{name}' is not allowed")

@@ -30,7 +30,7 @@ from kalamdb_lab.errors import (
     TypeMismatchError,
     ValueOutOfRangeError,
 )
-from kalamdb_lab.query import guards
+from kalamdb_lab.query import functions, guards
 from kalamdb_lab.query.allowed import function_refusal
 from kalamdb_lab.query.duck import EngineError
 from kalamdb_lab.query.names import BrokenViewError
@@ -142,7 +142,16 @@ def _grouping(case: _Case) -> KalamError:
 
 
 def _function(case: _Case) -> KalamError:
-    return function_refusal(case[1].lower())  # type: ignore[return-value]
+    name = case[1].lower()
+    if name in functions.WINDOWS:
+        return _no_window(case)
+    if name in functions.ALLOWED:  # of another version of the engine
+        return NotFoundError("Function", name)
+    return function_refusal(name)
+
+
+def _no_window(_: _Case) -> KalamError:
+    return GroupingError("A window function cannot stand here; it needs OVER (...)")
 
 
 # --- values -----------------------------------------------------------------------------
@@ -366,7 +375,7 @@ _RULES: list[tuple[str | None, re.Pattern[str], Callable[[_Case], KalamError]]] 
         (
             "Binder",
             r"[Ww]indow function(?:s| calls)",
-            lambda _: GroupingError("A window function cannot stand here; it needs OVER (...)"),
+            _no_window,
         ),
         # types
         (
@@ -398,6 +407,16 @@ _RULES: list[tuple[str | None, re.Pattern[str], Callable[[_Case], KalamError]]] 
             "Binder",
             r"^UNNEST\(\) can only be applied to lists",
             lambda _: TypeMismatchError("unnest() takes a list or a struct"),
+        ),
+        (
+            "Binder",
+            r"must be a constant|argument .* constant",
+            lambda _: InvalidDefinitionError("An argument must be a constant here"),
+        ),
+        (
+            "Binder",
+            r"ircular reference",
+            lambda _: InvalidDefinitionError("A recursive CTE needs UNION or UNION ALL"),
         ),
         (
             "Binder",
@@ -465,6 +484,11 @@ _RULES: list[tuple[str | None, re.Pattern[str], Callable[[_Case], KalamError]]] 
             "Invalid Input",
             r"^Failed to cast value: Could not convert",
             lambda _: TypeMismatchError("An argument has the wrong type; use CAST"),
+        ),
+        (
+            "Invalid Input",
+            r"",
+            lambda _: InvalidValueError("A function does not take a value that it was given"),
         ),
         (
             "Out of Memory",

@@ -312,10 +312,12 @@ def _joined(node: exp.Expr) -> exp.Expr | None:
     def build(values: Sequence[exp.Expr]) -> exp.Expr:
         items, between = values
         size = _product(call("len", items.copy()), _bytes(between))
-        limited = _if(_above(size, MAX_VALUE_BYTES), VALUE_TOO_LARGE, between)
-        return call("array_to_string", items.copy(), limited)
+        limited = _if(_above(size, MAX_VALUE_BYTES), VALUE_TOO_LARGE, items)
+        return call("array_to_string", limited, between.copy())  # the engine wants a constant
 
-    return once([node.this, separator], build)
+    if not _is_simple(separator):
+        raise NotSupportedError("array_to_string() takes a constant separator")
+    return once([node.this], lambda items: build([*items, separator]))
 
 
 def _whole(node: exp.Expr) -> int | None:

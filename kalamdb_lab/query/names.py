@@ -28,7 +28,7 @@ from kalamdb_lab.query.relations import NameResolver, Predicate, Relation, ScanR
 
 MAX_VIEW_DEPTH = 32
 INLINED = "kalam_inlined"
-"""Key in the ``meta`` of a subquery that stands for a view: it has its meaning already."""
+"""Key in ``meta``: true where SQL text begins in another tree (a view), false where it ends."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NO_CTES: Mapping[str, str] = {}
@@ -227,7 +227,7 @@ class _Walker:
             hidden = f"__c_{secrets.token_hex(8)}"
             self.ctes.add(hidden)
             inner = visible
-            if clause.args.get("recursive") and isinstance(cte.this, exp.SetOperation):
+            if clause.args.get("recursive"):
                 inner = {**visible, name: hidden}
             self._query(cte.this, parent, inner)
             cte.args["alias"].set("this", exp.to_identifier(hidden, quoted=True))

@@ -31,6 +31,7 @@ from kalamdb_lab.query.relations import (
 )
 from kalamdb_lab.query.scans import arrow_source, empty_table, joined, mixed_source
 from kalamdb_lab.query.second_opinion import confirm
+from kalamdb_lab.sql.stack import with_deep_stack
 
 __all__ = ["Plan", "Planner", "StatementContext"]
 
@@ -85,10 +86,16 @@ class Planner:
         NotAllowedError, NotFoundError, NotSupportedError, PermissionDeniedError, ...
             As the language says; nothing was run.
         """
+        # Most statements are shallow; one that is not is planned again on a deep stack.
+        return with_deep_stack(lambda: self._plan(tree, resolver, text_semantics), depth=0)
+
+    def _plan(
+        self, tree: exp.Expression, resolver: NameResolver, text_semantics: bool
+    ) -> Plan:
         tree = tree.copy()
         allowed.check(tree, text=text_semantics)
         if text_semantics:
-            rewrite.name_projections(tree)
+            rewrite.prepare_text(tree)
         resolved = resolve_names(tree, resolver, _prepared_view)
         relations = [request.relation for request in resolved.requests.values()]
         written = rewrite.rewrite(resolved.tree, relations, text=text_semantics)
@@ -241,5 +248,5 @@ class _NoRows:
 
 def _prepared_view(tree: exp.Expression) -> exp.Expression:
     allowed.check(tree, text=True)
-    rewrite.name_projections(tree)
+    rewrite.prepare_text(tree)
     return tree

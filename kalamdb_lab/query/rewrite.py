@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -34,9 +35,10 @@ _CONTEXT: dict[type[exp.Expr], str] = {
 _LEAVES: frozenset[type[exp.Expr]] = frozenset(
     {exp.Literal, exp.Identifier, exp.Column, exp.Placeholder}
 )
-_OPERATORS: frozenset[type[exp.Expr]] = frozenset(
-    {exp.Div, exp.IntDiv, exp.Mod, exp.Cast, exp.TryCast}
+_ARITHMETIC: frozenset[type[exp.Expr]] = frozenset(
+    {exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod}
 )
+_NUMBER = re.compile(r"\s*([+-]?)(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*")
 _PER_ROW = {"snowflake_id": "__kalam_snowflake_id", "ulid": "__kalam_ulid"}
 _LAMBDA_TAKERS = frozenset(
     f"{kind}_{name}" for kind in ("list", "array") for name in ("transform", "filter", "apply")
@@ -71,8 +73,34 @@ class Written:
     sums: bool
 
 
-def name_projections(tree: exp.Expression) -> None:
-    """Name the nameless results of a text as they are written, before anything is rewritten."""
+def prepare_text(tree: exp.Expression) -> None:
+    """Make a parsed text say what it means, and name its nameless results as they are written.
+
+    ``->`` is a lambda in a function that takes one, and JSON everywhere else.
+    """
+    for node in list(tree.find_all(exp.Lambda, exp.JSONExtract)):
+        takes_lambda = _takes_lambda(node.parent)
+        if isinstance(node, exp.Lambda):
+            if not takes_lambda and not node.args.get("colon") and len(node.expressions) == 1:
+                document = exp.column(node.expressions[0])
+                node.replace(exp.paren(exp.JSONExtract(this=document, expression=node.this)))
+            else:
+                node.set("colon", True)
+        elif takes_lambda and node.arg_key == "expression":
+            name = node.this.unnest()
+            if isinstance(name, exp.Column) and isinstance(node.this, exp.Paren):
+                function = exp.Lambda(this=node.expression, expressions=[name.this], colon=True)
+                node.replace(function)
+    _name_projections(tree)
+
+
+def _takes_lambda(node: exp.Expr | None) -> bool:
+    if isinstance(node, exp.Anonymous):
+        return node.name.lower() in _LAMBDA_TAKERS
+    return isinstance(node, (exp.Transform, exp.ArrayFilter))
+
+
+def _name_projections(tree: exp.Expression) -> None:
     for select in tree.find_all(exp.Select):
         for position, projection in enumerate(select.expressions):
             if not isinstance(projection, _NAMED_ALREADY):
@@ -131,7 +159,7 @@ def _in_order(tree: exp.Expr, text: bool) -> Iterator[tuple[exp.Expr, bool]]:
     pending = [(tree, text)]
     while pending:
         node, is_text = pending.pop()
-        is_text = is_text or INLINED in node.meta
+        is_text = node.meta.get(INLINED, is_text)
         yield node, is_text
         pending.extend((child, is_text) for child in node.iter_expressions())
 
@@ -155,9 +183,13 @@ class _Writer:
         if isinstance(node, exp.Anonymous):
             return self._call(node, text)
         if isinstance(node, exp.Lambda):
-            return self._lambda(node)
-        if text and kind in _OPERATORS:
-            return self._operator(node)
+            node.set("colon", True)  # the arrow form is gone from the engine
+            return None
+        if text and kind in _ARITHMETIC:
+            return self._arithmetic(node)
+        if text and isinstance(node, (exp.Cast, exp.TryCast)):
+            self._check_literal(node)
+            return None
         if kind is exp.Sum:
             self.sums = True
             return None
@@ -170,14 +202,22 @@ class _Writer:
             self.parameters.add(int(node.name))
             node.set("this", f"p{node.name}")
 
-    def _operator(self, node: exp.Expr) -> exp.Expr | None:
-        if isinstance(node, (exp.Cast, exp.TryCast)):
-            self._check_literal(node)
-            return None
+    def _arithmetic(self, node: exp.Expr) -> exp.Expr | None:
+        for side in (node.this, node.expression):
+            self._read_number(side)
         if isinstance(node, exp.Mod):
             node.set("expression", guards.divisor(node.expression))
-            return None
-        return self._quotient(node)
+        elif isinstance(node, (exp.Div, exp.IntDiv)):
+            return self._quotient(node)
+        return None
+
+    def _read_number(self, node: exp.Expr) -> None:
+        """Digits in a text become the number they say, as an operand of a number."""
+        if isinstance(node, exp.Literal) and node.is_string:
+            match = _NUMBER.fullmatch(node.name)
+            if match is not None:
+                number = exp.Literal.number(match[2])
+                node.replace(exp.paren(exp.Neg(this=number)) if match[1] == "-" else number)
 
     def _told(self, name: str) -> exp.Expr:
         self.context.add(name)
@@ -200,17 +240,6 @@ class _Writer:
         if name in ("list_sum", "sum"):
             self.sums = True
         return guards.guarded(node)
-
-    def _lambda(self, node: exp.Lambda) -> exp.Expr | None:
-        parent = node.parent
-        name = parent.name.lower() if isinstance(parent, exp.Anonymous) else ""
-        takes = isinstance(parent, (exp.Transform, exp.ArrayFilter)) or name in _LAMBDA_TAKERS
-        if not takes and not node.args.get("colon") and len(node.expressions) == 1:
-            # f(doc -> 'key'): sqlglot takes the arrow of JSON for a lambda.
-            document = exp.column(node.expressions[0].copy())
-            return exp.Paren(this=exp.JSONExtract(this=document, expression=node.this))
-        node.set("colon", True)
-        return None
 
     def _quotient(self, node: exp.Expr) -> exp.Expr:
         left, right = node.this, guards.divisor(node.expression)
@@ -239,6 +268,6 @@ class _Writer:
 
 
 def generated_sql(tree: exp.Expression) -> str:
-    """Return the text that the engine gets: from the tree alone, without comments."""
-    sql: Any = tree.sql(dialect="duckdb", comments=False)
+    """Return the text that the engine gets: from the tree alone, which is used up by it."""
+    sql: Any = tree.sql(dialect="duckdb", comments=False, copy=False)
     return str(sql)

@@ -18,7 +18,7 @@ _MODIFIERS = frozenset(
     {"ORDER_MODIFIER", "LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER", "DISTINCT_MODIFIER"}
 )
 _KINDS = _FROM | _NODES | _MODIFIERS
-_MARKS = frozenset({"alias", "modifiers", "cte_map", "sample"})
+_MARKS = frozenset({"modifiers", "cte_map", "sample"})
 """One of these keys is in every node of FROM and of a query."""
 _CLASS_NAMES = """
 BETWEEN CASE CAST COLLATE COLUMN_REF COMPARISON CONJUNCTION CONSTANT FUNCTION LAMBDA OPERATOR

@@ -9,9 +9,9 @@ from sqlglot import Token, TokenType
 from kalamdb_lab.errors import InvalidNameError, KalamError, SqlSyntaxError
 from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, RESERVED_KEYWORDS, checked_name
 from kalamdb_lab.sql.parameters import Parameters
-from kalamdb_lab.sql.tokens import StatementTokens, expected, near
+from kalamdb_lab.sql.statement_tokens import StatementTokens, expected, near
 
-_LONGEST_NAME = 128
+LONGEST_NAME = 128
 
 
 class Place(TypedDict):
@@ -158,7 +158,7 @@ class Cursor:
         while self.accept("."):
             parts.append(self._part(what, new=new and self.word(1) != "."))
         if len(parts) > 2:
-            shown = ".".join(parts)[:_LONGEST_NAME]
+            shown = ".".join(parts)[:LONGEST_NAME]
             raise self.located(
                 SqlSyntaxError(f"Name '{shown}' has too many parts; write namespace.table"), start
             )
@@ -177,7 +177,7 @@ class Cursor:
                 new = True  # for the words of the refusal
         text = name[0]
         try:
-            if len(text) > _LONGEST_NAME:
+            if len(text) > LONGEST_NAME:
                 raise InvalidNameError(
                     f"Invalid name '{text[:40]}...': use letters, digits and underscores, "
                     "starting with a letter, at most 64 characters"

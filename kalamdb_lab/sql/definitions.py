@@ -8,6 +8,7 @@ from sqlglot import TokenType
 
 from kalamdb_lab.errors import (
     InvalidDefinitionError,
+    InvalidNameError,
     InvalidOptionError,
     KalamError,
     NotSupportedError,
@@ -16,9 +17,9 @@ from kalamdb_lab.model.datatypes import BIGINT, KalamDataType, parse_type
 from kalamdb_lab.model.ids import checked_column_name
 from kalamdb_lab.model.tables import TableKind
 from kalamdb_lab.sql import statements as s
-from kalamdb_lab.sql.cursor import Cursor
+from kalamdb_lab.sql.cursor import LONGEST_NAME, Cursor
 from kalamdb_lab.sql.queries import as_query, expression_of, parse_tokens
-from kalamdb_lab.sql.tokens import StatementTokens
+from kalamdb_lab.sql.statement_tokens import StatementTokens
 
 _REFUSED_WORDS: Final = ("UNIQUE", "CHECK", "REFERENCES", "COLLATE", "GENERATED")
 _CONSTRAINT_WORDS: Final = frozenset(
@@ -230,6 +231,10 @@ def _new_column(cursor: Cursor) -> tuple[str, bool]:
     at = cursor.at
     name, quoted = cursor.column_name("a column name")
     try:
+        if len(name) > LONGEST_NAME:
+            raise InvalidNameError(
+                f"Invalid column name '{name[:40]}...': use at most {LONGEST_NAME} characters"
+            )
         return checked_column_name(name, quoted=quoted), quoted
     except KalamError as error:
         raise cursor.located(error, at) from None

@@ -15,7 +15,7 @@ from kalamdb_lab.errors import KalamError, MissingWhereError, NotSupportedError
 from kalamdb_lab.sql import statements as s
 from kalamdb_lab.sql.cursor import Cursor
 from kalamdb_lab.sql.queries import as_query, parse_tokens
-from kalamdb_lab.sql.tokens import StatementTokens, near
+from kalamdb_lab.sql.statement_tokens import StatementTokens, near
 
 _OPEN: Final = frozenset("([{")
 _CLOSE: Final = frozenset(")]}")
@@ -32,7 +32,7 @@ def insert(cursor: Cursor) -> s.Insert:
     """Read an INSERT from its first word on."""
     cursor.expect("INSERT")
     if cursor.word() == "OR":
-        raise _refused(cursor, f"INSERT OR {cursor.word(1) or 'REPLACE'}")
+        raise _refused(cursor, f"INSERT OR {cursor.word(1)[:40]}")
     cursor.expect("INTO")
     table = cursor.table_name("INSERT INTO")
     columns = _column_list(cursor)

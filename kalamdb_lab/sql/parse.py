@@ -11,11 +11,11 @@ from kalamdb_lab.errors import KalamError, NotSupportedError, SqlSyntaxError
 from kalamdb_lab.sql import definitions, dml, kalam_parser
 from kalamdb_lab.sql import statements as s
 from kalamdb_lab.sql.cursor import Cursor
-from kalamdb_lab.sql.lexer import tokenize
 from kalamdb_lab.sql.parameters import refuse_placeholders
 from kalamdb_lab.sql.queries import as_query, parse_tokens
 from kalamdb_lab.sql.refusals import refuse_known, spoken_kind
-from kalamdb_lab.sql.tokens import StatementTokens
+from kalamdb_lab.sql.statement_tokens import StatementTokens
+from kalamdb_lab.sql.tokens import tokenize
 
 
 def parse_script(text: str | bytes) -> list[s.Statement]:

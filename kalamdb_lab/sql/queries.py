@@ -10,10 +10,10 @@ from sqlglot.errors import ErrorLevel, ParseError, SqlglotError
 from kalamdb_lab.errors import KalamError, NotSupportedError, SqlSyntaxError
 from kalamdb_lab.model.ids import RESERVED_KEYWORDS as _RESERVED
 from kalamdb_lab.sql.dialect import KALAM_SQL
-from kalamdb_lab.sql.lexer import tokenize
 from kalamdb_lab.sql.stack import with_deep_stack
+from kalamdb_lab.sql.statement_tokens import StatementTokens, expected, near
 from kalamdb_lab.sql.text_gate import too_deep
-from kalamdb_lab.sql.tokens import StatementTokens, expected, near
+from kalamdb_lab.sql.tokens import tokenize
 from kalamdb_lab.sql.tree_checks import check_tree
 
 _EXPECTED_MARK = re.compile(r"Expect(?:ing|ed) ([()\[\]{}])")
@@ -21,7 +21,7 @@ _NODES_PER_TOKEN = 60
 """sqlglot tries and gives up; a text that makes it try without end is refused."""
 
 _RARE_WORDS = frozenset(
-    {"FOR", "SAMPLE", "POSITIONAL", "PIVOT", "UNPIVOT", "SUMMARIZE", "TABLESAMPLE"}
+    {"FOR", "SAMPLE", "POSITIONAL", "PIVOT", "UNPIVOT", "SUMMARIZE", "TABLESAMPLE", "ROLLUP"}
 )
 _REFUSED_PAIRS = {
     ("FOR", "UPDATE"): "FOR UPDATE",
@@ -29,6 +29,7 @@ _REFUSED_PAIRS = {
     ("FOR", "NO"): "FOR UPDATE",
     ("FOR", "KEY"): "FOR SHARE",
     ("USING", "SAMPLE"): "SAMPLE",
+    ("WITH", "ROLLUP"): "WITH ROLLUP",
     ("POSITIONAL", "JOIN"): "POSITIONAL JOIN",
     ("PIVOT", "("): "PIVOT",
     ("UNPIVOT", "("): "UNPIVOT",

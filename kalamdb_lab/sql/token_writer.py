@@ -11,8 +11,8 @@ from sqlglot import Token, TokenType
 from kalamdb_lab.errors import InvalidDefinitionError
 from kalamdb_lab.sql.dialect import OPERATOR_TYPES, WORD_PAIRS, WORD_TYPES
 from kalamdb_lab.sql.parameters import ParameterStyle
+from kalamdb_lab.sql.statement_tokens import expected, near
 from kalamdb_lab.sql.text_gate import MAX_NESTING, too_deep
-from kalamdb_lab.sql.tokens import expected, near
 
 OPENERS: Final = {
     TokenType.L_PAREN: ")",

@@ -19,7 +19,7 @@ from sqlglot import TokenType, exp
 from kalamdb_lab.errors import NotSupportedError, SqlSyntaxError
 from kalamdb_lab.model.ids import RESERVED_KEYWORDS
 from kalamdb_lab.sql.cast_types import data_type_of
-from kalamdb_lab.sql.tokens import StatementTokens, expected, near
+from kalamdb_lab.sql.statement_tokens import StatementTokens, expected, near
 
 _MODIFIERS = frozenset(
     {
@@ -175,7 +175,15 @@ class _TreeCheck:
             raise self._somewhere(node)
 
     def alias(self, node: exp.Expr, parent: exp.Expr | None, _key: str) -> None:
-        if isinstance(parent, (exp.Paren, exp.Tuple)):
+        if isinstance(parent, (exp.Paren, exp.Tuple)) or node.this.is_star:
+            raise self._somewhere(node)
+
+    def table_alias(self, node: exp.Expr, _parent: exp.Expr | None, _key: str) -> None:
+        if not all(isinstance(column, exp.Identifier) for column in node.args.get("columns") or ()):
+            raise self._somewhere(node)
+
+    def named_argument(self, node: exp.Expr, parent: exp.Expr | None, _key: str) -> None:
+        if not isinstance(parent, exp.Func):
             raise self._somewhere(node)
 
     def offset(self, _node: exp.Expr, _parent: exp.Expr | None, _key: str) -> None:
@@ -312,6 +320,8 @@ _LOOKS: Final[dict[type[exp.Expr], _Look]] = {
     exp.CTE: _TreeCheck.cte,
     exp.Interval: _TreeCheck.interval,
     exp.Alias: _TreeCheck.alias,
+    exp.TableAlias: _TreeCheck.table_alias,
+    exp.PropertyEQ: _TreeCheck.named_argument,
     exp.Offset: _TreeCheck.offset,
     exp.Var: _TreeCheck.var,
 }

@@ -15,6 +15,7 @@ from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
 from kalamdb_lab.partitions.bulk import append_bulk
 from kalamdb_lab.partitions.commit_log import Commit, CommitLog
+from kalamdb_lab.partitions.eviction import evict_expired
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.partitions.segment_home import SegmentHome
 from kalamdb_lab.tables.keys import (
@@ -102,12 +103,18 @@ class TableWriter:
             Before anything is staged.
         """
         self.check_not_null(table, rows)
+        expired: frozenset[int] = frozenset()
+        if table.options.ttl_seconds is not None:
+            before_us = commit.at_us - table.options.ttl_seconds * 1_000_000
+            expired = frozenset(self._log.partition(partition).expired_seqs(before_us).tolist())
+            evict_expired(self._log, commit, partition, before_us)
         at = _key_at(table)
         if at is not None and not keys_are_new:
             column = table.columns[at]
             offered = [row[at] for row in rows]
             refuse_repeated(column, offered)
             taken = self.keys.find(table, partition, offered)
+            taken = {value: seq for value, seq in taken.items() if seq not in expired}
             if taken:
                 first = next(value for value in offered if value in taken)
                 raise duplicate_key(table, column, first)

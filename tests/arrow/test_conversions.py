@@ -73,7 +73,7 @@ def test_numbers_convert_like_single_numbers(
 ) -> None:
     """Small ones too, which random values of a type seldom are."""
     if data is None:
-        values: list[StorageValue] = [2.675, -2.675, 1.005, 0.125, -0.004, 9_999_999.995, None]
+        values: list[StorageValue] = [2.675, -2.675, 1.005, 0.125, -0.004, 9_999_999.985, None]
     else:
         small = st.integers(-300, 300).map(lambda number: small_number(number, source))
         values = data.draw(st.lists(small | cells(source), min_size=1, max_size=3))
@@ -125,6 +125,8 @@ def to_float(number: float, item: KalamDataType) -> StorageValue:
 FAULTS: list[tuple[pa.Array, str, type[KalamError], str]] = [
     (pa.array([40_000]), "SMALLINT", ValueOutOfRangeError,
      "Column 'n': value is out of range for SMALLINT"),
+    (pa.array([1e39]), "FLOAT", ValueOutOfRangeError,
+     "Column 'n': value is out of range for FLOAT"),
     (pa.array(["ten"]), "INT", TypeMismatchError, "Column 'n': cannot convert 'ten' to INT"),
     (pa.array([2.5]), "INT", TypeMismatchError, "Column 'n': cannot convert '2.5' to INT"),
     (pa.array([True]), "INT", TypeMismatchError, "Column 'n': cannot convert 'true' to INT"),
@@ -171,6 +173,12 @@ def test_decimals_beyond_128_bits_do_not_wrap(number: int) -> None:
             coerce_array(array, None, types.decimal(38, 27), column="n")
         fits = coerce_array(array, None, types.decimal(38, 18), column="n")
         assert fits.to_pylist() == [Decimal(number)]
+
+
+def test_columns_of_decimals_round_half_away_from_zero() -> None:
+    array = pa.array([Decimal("0.125"), Decimal("-0.125"), Decimal("9.995")])
+    result = coerce_array(array, None, types.decimal(5, 2), column="n")
+    assert result.to_pylist() == [Decimal("0.13"), Decimal("-0.13"), Decimal("10.00")]
 
 
 def test_text_that_is_no_unicode_is_refused() -> None:

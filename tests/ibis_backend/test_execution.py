@@ -32,7 +32,7 @@ def test_a_repeated_expression_is_compiled_once(con: Any) -> None:
 
     def expr() -> Any:
         t = con.table("t")
-        return t.filter(t.a > 0).agg(n=t.count())
+        return t.filter(t.a > 0).agg(n=ibis._.a.max())
 
     first = con.compiled(expr())
     assert con.compiled(expr()) is first

@@ -169,6 +169,7 @@ def test_widening_follows_the_chain_and_nothing_else() -> None:
         (INT, TEXT),
         (TIMESTAMP, DATE),
         (decimal(6, 3), decimal(6, 4)),
+        (decimal(6, 3), decimal(9, 2)),
         (embedding(2), embedding(3)),
     ]:
         assert not own.widens_to(other)

@@ -202,7 +202,7 @@ class World:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[DuckEngine]:
-    engine = DuckEngine(IdGenerator(FakeClock(), 7), threads=2)
+    engine = DuckEngine(IdGenerator(FakeClock(), lambda: 7), threads=2)
     yield engine
     engine.close()
 

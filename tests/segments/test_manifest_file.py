@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from segment_samples import PARTITION, SCALARS, nullable, rows_of, same, table_of
 
@@ -51,12 +52,20 @@ def publish(storage: Storage, partition: PartitionKey, *segments: SegmentMeta) -
     return directory
 
 
+@st.composite
+def columns(draw: st.DrawFn) -> tuple[types.KalamDataType, list[types.StorageValue]]:
+    data_type = draw(st.sampled_from(SCALARS))
+    return data_type, draw(st.lists(nullable(data_type), min_size=1, max_size=4))
+
+
 @settings(max_examples=60)
-@given(data=st.data(), data_type=st.sampled_from(SCALARS))
+@given(column=columns())
+@example(column=(types.DOUBLE, [math.inf, -math.inf, 1e22, -0.0]))
+@example(column=(types.UBIGINT, [2**64 - 1, 0]))
 def test_manifest_and_footer_say_the_same_for_every_type(
-    data: st.DataObject, data_type: types.KalamDataType
+    column: tuple[types.KalamDataType, list[types.StorageValue]],
 ) -> None:
-    values = data.draw(st.lists(nullable(data_type), min_size=1, max_size=4))
+    data_type, values = column
     table = table_of([ColumnDef(1, "c", data_type)])
     with tempfile.TemporaryDirectory() as place:
         storage = Storage("local", place)

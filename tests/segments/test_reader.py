@@ -190,7 +190,7 @@ def test_rows_of_an_older_version_show_in_the_newest_one(case: tuple[TableDef, V
 @lru_cache(maxsize=1)
 def engine() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
-    connection.execute("SET arrow_lossless_conversion = true; SET TimeZone = 'UTC'")
+    connection.execute("SET arrow_lossless_conversion = true; SET TimeZone = 'Asia/Tokyo'")
     return connection
 
 

@@ -140,6 +140,15 @@ def test_an_interrupted_write_leaves_the_old_file(storage: Storage) -> None:
     assert names(storage) == ["a/file"]
 
 
+def test_a_reader_keeps_the_file_it_mapped_while_it_is_replaced(storage: Storage) -> None:
+    storage.write("a/file", b"old")
+    mapped = storage.map("a/file")
+    storage.write("a/file", b"new")
+    assert mapped is not None
+    assert mapped.to_pybytes() == b"old"
+    assert storage.read("a/file") == b"new"
+
+
 def test_a_file_is_not_seen_before_it_is_complete(storage: Storage) -> None:
     with storage.writing("a/file") as sink:
         sink.write(b"new")
