@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from kalamdb_lab.arrow.arrays import coerce_array
-from kalamdb_lab.arrow.schemas import field_for
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.errors import InvalidDefinitionError, InvalidOptionError, KalamError
 from kalamdb_lab.handlers.rows import RowBuilder
@@ -17,12 +15,12 @@ from kalamdb_lab.handlers.targets import Targets
 from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
-from kalamdb_lab.model.values import from_storage, storage_converter
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.segments.reader import SegmentReader
+from kalamdb_lab.segments.versions import converted, converted_value
 from kalamdb_lab.sql.statements import (
     AddColumn,
     AlterTable,
@@ -150,18 +148,17 @@ class AlterHandler:
 
     def _converted_fill(self, column: ColumnDef, spec: ColumnSpec) -> StorageValue:
         try:
-            plain = from_storage(column.fill, column.data_type)
-            return storage_converter(spec.data_type)(plain, column.name)
+            return converted_value(column.fill, column.data_type, spec.data_type)
         except KalamError:
             raise _unfit(column, spec) from None
 
     def _check_fits(self, values: pa.ChunkedArray, old: ColumnDef, new: ColumnDef) -> None:
         try:
-            there = coerce_array(values, field_for(old), new.data_type, column=old.name)
-            back = coerce_array(there, field_for(new), old.data_type, column=old.name)
+            there = converted(values, old.data_type, new.data_type)
+            back = converted(there, new.data_type, old.data_type)
         except KalamError:
             raise _unfit(old, new) from None
-        if not pa.chunked_array([back]).equals(pa.chunked_array(values.chunks, back.type)):
+        if not back.equals(values):
             raise _unfit(old, new)
 
     def _stored(self, table: TableDef, column: ColumnDef) -> Iterator[pa.ChunkedArray]:

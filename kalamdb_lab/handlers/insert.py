@@ -73,7 +73,7 @@ class InsertHandler:
             raise InvalidDefinitionError(
                 f"INSERT has {given.num_columns} values for {len(columns)} columns in its query"
             )
-        rows, keys_are_new = self._rows.filled(table, given, columns, request)
+        rows, keys_are_new = self._rows.filled(table, given, columns, request, stored=True)
         if statement.on_conflict is None and not statement.returning:
             count = self._commit_arrow(table, rows, request, keys_are_new=keys_are_new)
             return Result.of_count("INSERT", count)

@@ -104,6 +104,8 @@ class RowBuilder:
         given: pa.Table,
         columns: Sequence[ColumnDef],
         request: Request,
+        *,
+        stored: bool = False,
     ) -> tuple[pa.Table, bool]:
         """Return all columns of the table for rows given in Arrow, and whether keys are new.
 
@@ -111,6 +113,8 @@ class RowBuilder:
         ----------
         given : pa.Table
             Column ``i`` goes to ``columns[i]``; what is not given takes its default.
+        stored : bool
+            True for values of a query, which convert by type alone and are never quoted.
         """
         arrays: list[pa.Array | pa.ChunkedArray] = []
         by_id = {column.column_id: at for at, column in enumerate(columns)}
@@ -123,8 +127,11 @@ class RowBuilder:
                 keys_are_generated |= column.primary_key and is_generated(column.default)
             else:
                 field = given.schema.field(at)
+                values = given.column(at)
                 arrays.append(
-                    coerce_array(given.column(at), field, column.data_type, column=column.name)
+                    coerce_array(
+                        values, field, column.data_type, column=column.name, stored=stored
+                    )
                 )
         schema = pa.schema([field_for(column).with_nullable(True) for column in table.columns])
         return pa.Table.from_arrays(arrays, schema=schema), keys_are_generated

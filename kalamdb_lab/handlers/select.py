@@ -57,9 +57,9 @@ def _subquery(query: exp.Expression) -> exp.Subquery:
     """Return a query as what FROM may hold; an order that changes no count is left out."""
     inner = query.copy()
     order = inner.args.get("order")
-    if order is not None and not (inner.args.get("limit") or inner.args.get("offset")):
-        if order.find(exp.Placeholder) is None:  # each parameter must keep its place
-            inner.set("order", None)
+    is_whole = not inner.args.get("limit") and not inner.args.get("offset")
+    if order is not None and is_whole and order.find(exp.Placeholder) is None:
+        inner.set("order", None)  # one with a parameter stays: each must keep its place
     return exp.Subquery(
         this=inner, alias=exp.TableAlias(this=exp.to_identifier("counted", quoted=True))
     )

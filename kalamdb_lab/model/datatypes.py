@@ -296,35 +296,22 @@ def parse_type(text: str) -> KalamDataType:
     return _resolved(read_type_name(text))
 
 
-_ALIASES = {
-    "BOOL": BOOLEAN,
-    "INT2": SMALLINT,
-    "INTEGER": INT,
-    "INT4": INT,
-    "MEDIUMINT": INT,
-    "INT8": BIGINT,
-    "REAL": FLOAT,
-    "FLOAT4": FLOAT,
-    "DOUBLE PRECISION": DOUBLE,
-    "FLOAT8": DOUBLE,
-    "FLOAT64": DOUBLE,
-    "VARCHAR": TEXT,
-    "CHAR": TEXT,
-    "STRING": TEXT,
-    "NVARCHAR": TEXT,
-    "CHARACTER VARYING": TEXT,
-    "BINARY": BYTES,
-    "VARBINARY": BYTES,
-    "BLOB": BYTES,
-    "BYTEA": BYTES,
-    "JSONB": JSON,
-    "TIMESTAMPTZ": DATETIME,
-    "TIMESTAMP WITH TIME ZONE": DATETIME,
-    "TIMESTAMP WITHOUT TIME ZONE": TIMESTAMP,
-    "TIME WITHOUT TIME ZONE": TIME,
+_ALIASES: dict[KalamDataType, tuple[str, ...]] = {
+    BOOLEAN: ("BOOL",),
+    SMALLINT: ("INT2",),
+    INT: ("INTEGER", "INT4", "MEDIUMINT"),
+    BIGINT: ("INT8",),
+    FLOAT: ("REAL", "FLOAT4"),
+    DOUBLE: ("DOUBLE PRECISION", "FLOAT8", "FLOAT64"),
+    TEXT: ("VARCHAR", "CHAR", "STRING", "NVARCHAR", "CHARACTER VARYING"),
+    BYTES: ("BINARY", "VARBINARY", "BLOB", "BYTEA"),
+    JSON: ("JSONB",),
+    TIMESTAMP: ("TIMESTAMP WITHOUT TIME ZONE",),
+    DATETIME: ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"),
+    TIME: ("TIME WITHOUT TIME ZONE",),
 }
 _PARAMETRIC = {TypeKind.DECIMAL, TypeKind.EMBEDDING, *_NESTED}
-_BY_NAME = _ALIASES | {
+_BY_NAME = {alias: known for known, aliases in _ALIASES.items() for alias in aliases} | {
     kind.name: KalamDataType(kind) for kind in TypeKind if kind not in _PARAMETRIC
 }
 _WITH_LENGTH = frozenset({TypeKind.TEXT, TypeKind.BYTES})

@@ -72,7 +72,8 @@ def bind(cell: str, statement: CellStatement, names: Mapping[str, Any]) -> Bound
     """
     before = cell[: statement.start]
     blanks = "".join("\n" if character == "\n" else " " for character in before)
-    parts, values, pieces = [blanks], [], [(0, 0, len(blanks))]
+    parts, pieces = [blanks], [(0, 0, len(blanks))]
+    values: list[Any] = []
     numbers: dict[str, int] = {}
     at, written = statement.start, len(blanks)
     for hole in statement.holes:

@@ -115,7 +115,7 @@ def _read_command(parsed: CommandLine, reader: _Words) -> None:
                 parsed.options[word.text[2:]] = reader.value_of(word.text)
     elif word.text.isalpha() and not reader.rest(word) and word.text.lower() not in _ALONE:
         near = difflib.get_close_matches(word.text, COMMANDS, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"use {_listed(COMMANDS)}, or SQL"
+        hint = f"did you mean '{near[0]}'?" if near else f"use {', '.join(COMMANDS)}, or SQL"
         raise InvalidOptionError(f"Unknown command '{word.text}'; {hint}")
 
 

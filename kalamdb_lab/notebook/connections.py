@@ -35,9 +35,7 @@ class Connections:
         self._by_name: dict[str, Connection] = {}
         self._current: str | None = None
 
-    def open(
-        self, path: str, *, user: str, namespace: str, name: str | None = None
-    ) -> Connection:
+    def open(self, path: str, *, user: str, namespace: str, name: str | None = None) -> Connection:
         """Open a database and make it the current one; one of the same name is closed.
 
         Parameters

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from IPython.display import display
+
 from kalamdb_lab.errors import LimitError
 
 if TYPE_CHECKING:
@@ -16,9 +18,12 @@ if TYPE_CHECKING:
 
 _TOOLTIP_LIMIT: Final = 1_000
 _DECIMALS: Final = 4
-_UNPRINTABLE: Final = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))
-} | {ord("\n"): "↵", ord("\t"): "→", 0x2028: "↵", 0x2029: "↵"}
+_UNPRINTABLE: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    ord("\n"): "↵",
+    ord("\t"): "→",
+    0x2028: "↵",
+    0x2029: "↵",
+}
 
 # The colours are the reader's own, so that it looks right on light and dark pages alike.
 _STYLE: Final = """<style>
@@ -61,6 +66,11 @@ class Look:
     show_time: bool = True
 
 
+def show(thing: object) -> None:
+    """Show something in the output of the running cell."""
+    display(thing)  # type: ignore[no-untyped-call]
+
+
 def plural(count: int, noun: str) -> str:
     """Return ``1 row``, ``2,000 rows``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
@@ -83,7 +93,9 @@ class Line:
         return printable(self.text)
 
     def _repr_html_(self) -> str:
-        return f'{_STYLE}<div class="kalam"><div class="kalam-foot">{_escaped(self.text)}</div></div>'
+        return (
+            f'{_STYLE}<div class="kalam"><div class="kalam-foot">{_escaped(self.text)}</div></div>'
+        )
 
 
 class Grid:

@@ -21,9 +21,9 @@ def load(shell: Any) -> None:
     formatters = shell.display_formatter.formatters
 
     def html(result: Result) -> str:
-        return magic.view_of(result)._repr_html_()  # noqa: SLF001 - IPython's protocol
+        return magic.view_of(result)._repr_html_()
 
-    def plain(result: Result, printer: Any, cycle: bool) -> None:  # noqa: ARG001, FBT001
+    def plain(result: Result, printer: Any, cycle: bool) -> None:  # noqa: ARG001
         printer.text(repr(magic.view_of(result)))
 
     formatters["text/html"].for_type_by_name(*_RESULT, html)

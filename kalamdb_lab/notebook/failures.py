@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from kalamdb_lab.errors import KalamError
-from kalamdb_lab.notebook.cell_text import CellStatement, Kind, scan
+from kalamdb_lab.notebook.binding import BoundStatement
+from kalamdb_lab.notebook.cell_text import CellStatement, Kind, place_of, scan
 from kalamdb_lab.notebook.display import printable
 
 _RED, _BOLD, _PLAIN = "\x1b[31m", "\x1b[1m", "\x1b[0m"
@@ -39,22 +40,37 @@ def shorten(error: Exception, cell: str, place: Place | None, secrets: Sequence[
     if place is not None:
         lines += _location(cell, place, secrets)
     # IPython calls it instead of making a traceback. A partial can be pickled with the error.
-    error._render_traceback_ = partial(list, lines)  # type: ignore[attr-defined]  # noqa: SLF001
+    error._render_traceback_ = partial(list, lines)  # type: ignore[attr-defined]
 
 
-def named_place(error: KalamError, cell: str, statement: CellStatement) -> int | None:
+def move_into_cell(
+    error: KalamError, bound: BoundStatement, cell: str, statement: CellStatement
+) -> None:
+    """Let an error speak of a place in the cell instead of one in the text that was run."""
+    if error.line is None or error.column is None:
+        return
+    former = f"(line {error.line}, column {error.column})"
+    line, column = bound.place_in_cell(cell, error.line, error.column)
+    if (line, column) == place_of(cell, statement.start):
+        # It was only known which statement failed; the message mostly names what is at fault.
+        line, column = place_of(cell, _first_named(error, cell, statement))
+    message = error.message.replace(former, f"(line {line}, column {column})")
+    if message != error.message:
+        error.message, error.args = message, (message,)
+    error.line, error.column = line, column
+
+
+def _first_named(error: KalamError, cell: str, statement: CellStatement) -> int:
     """Return the offset in a statement of the first thing that an error names."""
-    lexemes = [
-        (lexeme.start + statement.start, cell[statement.start :][lexeme.start : lexeme.end])
-        for lexeme in scan(cell[statement.start : statement.end])
-        if lexeme.kind in (Kind.WORD, Kind.QUOTED, Kind.STRING)
-    ]
+    text = cell[statement.start : statement.end]
     for name in error.message.split("'")[1::2]:
         last = name.rpartition(".")[2].lower()
-        for offset, written in lexemes:
-            if written.strip("'\"").lower() == last:
-                return offset
-    return None
+        for lexeme in scan(text):
+            if lexeme.kind in (Kind.WORD, Kind.QUOTED, Kind.STRING):
+                written = text[lexeme.start : lexeme.end].strip("'\"").lower()
+                if written == last:
+                    return statement.start + lexeme.start
+    return statement.start
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dis
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +16,6 @@ from IPython.core.magic import (
     needs_local_scope,
     no_var_expand,
 )
-from IPython.display import display
 from traitlets import Bool, Enum, Int, TraitError, default
 
 from kalamdb_lab.errors import (
@@ -30,17 +27,13 @@ from kalamdb_lab.errors import (
 from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, ROOT_USER
 from kalamdb_lab.notebook.answers import ALL_HINT, Answer
 from kalamdb_lab.notebook.binding import ExpressionError, bind, evaluated
-from kalamdb_lab.notebook.cell_text import (
-    CellStatement,
-    place_of,
-    secret_literals,
-    statements,
-)
+from kalamdb_lab.notebook.cell_text import CellStatement, place_of
 from kalamdb_lab.notebook.command_line import CommandLine, parse_line
-from kalamdb_lab.notebook.display import Grid, Line, Look
-from kalamdb_lab.notebook.failures import Place, named_place, shorten
+from kalamdb_lab.notebook.display import Grid, Line, Look, show
+from kalamdb_lab.notebook.failures import Place, move_into_cell, shorten
 from kalamdb_lab.notebook.history import mask_history
 from kalamdb_lab.notebook.settings import project_settings
+from kalamdb_lab.notebook.source import Source, is_value_dropped
 
 if TYPE_CHECKING:
     from kalamdb_lab.notebook.connections import Connection, Connections
@@ -48,30 +41,6 @@ if TYPE_CHECKING:
 
 _QUIET: Final = "KALAMDB_LAB_TESTING"
 """Set to 1 it leaves times out, so that outputs can be compared."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """The text of a cell or line as the user sees it, and where SQL begins in it."""
-
-    text: str
-    line_start: int
-    is_cell: bool
-
-    @classmethod
-    def of(cls, line: str, cell: str | None) -> _Source:
-        head = "%kalam " if cell is None else "%%kalam "
-        body = "" if cell is None else f"\n{cell}"
-        return cls(f"{head}{line}{body}", len(head), cell is not None)
-
-    def statements(self, sql_start: int) -> list[CellStatement]:
-        start = self.line_start + sql_start
-        return statements(" " * start + self.text[start:])
-
-    def secrets(self) -> list[str]:
-        """Return the passwords in it; the dashes of options do not begin a comment."""
-        head, mark, body = self.text.partition("\n")
-        return secret_literals(head.replace("--", "  ") + mark + body)
 
 
 @magics_class
@@ -88,6 +57,8 @@ class KalamMagic(Magics):
     cell_width = Int(60, min=2, help="Longer texts are cut where they are shown.").tag(config=True)
     show_time = Bool(help="Whether footers say how long it took.").tag(config=True)
     debug = Bool(default_value=False, help="Whether errors show their traceback.").tag(config=True)
+
+    shell: Any
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
@@ -130,11 +101,52 @@ class KalamMagic(Magics):
     def kalam(
         self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None
     ) -> Any:
-        """Ask an open KalamDB Lab database in SQL."""
+        """Ask an open KalamDB Lab database in SQL.
+
+        %kalam open PATH [--user U] [--namespace NS] [--name N]
+            Open a database; made if it is missing. The name is that of the directory.
+        %kalam close [NAME]
+        %kalam connections (or status)
+            What is open, and which one is current; %kalam @NAME changes that.
+        %kalam tables [NAMESPACE]
+        %kalam --debug on|off
+            Whether errors show their whole traceback.
+        NAME = %kalam [@NAME] [--as USER] SQL
+        %%kalam [@NAME] [--as USER] [--all] [NAME <<]
+            Run SQL, in a cell also several statements: on another connection, as
+            another user, showing all rows, keeping the last result in a variable.
+
+        :name and {{expression}} in the SQL are values of Python, bound as parameters;
+        after IN they may be lists. {{expression|ident}} is a quoted name. A result is
+        Arrow inside: to_pandas(), to_polars(), to_arrow(), to_ibis(), rows(), len().
+        Settings: %config KalamMagic, or [tool.kalamdb_lab] in pyproject.toml.
+
+        Examples (each block is a cell)
+        -------------------------------
+        %kalam open lab.kalam
+
+        %%kalam
+        CREATE NAMESPACE IF NOT EXISTS shop;
+        USE shop;
+        CREATE TABLE fruit (name TEXT PRIMARY KEY, price DOUBLE);
+        INSERT INTO fruit VALUES ('apple', 0.4), ('fig', 1.5), ('plum', 0.9)
+
+        most, names = 1.0, ["apple", "fig"]
+
+        %%kalam cheap <<
+        SELECT * FROM fruit WHERE price <= :most ORDER BY price
+
+        cheap.to_pandas()
+
+        %%kalam
+        SELECT name, price * {{ 2 + 1 }} AS three FROM fruit WHERE name IN :names
+
+        fig = %kalam SELECT price FROM fruit WHERE name = 'fig'
+        """
         names = self.shell.user_ns
         if local_ns is not None and local_ns is not names:
             names = {**names, **local_ns}
-        source = _Source.of(line, cell)
+        source = Source.of(line, cell)
         with self._short_errors(source):
 
             def evaluate(code: str, offset: int) -> object:
@@ -148,14 +160,14 @@ class KalamMagic(Magics):
             found = source.statements(parsed.sql_start)
             if not found and not source.is_cell:
                 return self._options_alone(parsed)
-            is_shown = parsed.target is None and (source.is_cell or _is_dropped())
+            is_shown = parsed.target is None and (source.is_cell or is_value_dropped())
             return self._run(source, found, parsed, names, is_shown=is_shown)
 
     # --- SQL ------------------------------------------------------------------------------------
 
     def _run(
         self,
-        source: _Source,
+        source: Source,
         found: list[CellStatement],
         parsed: CommandLine,
         names: Mapping[str, Any],
@@ -187,7 +199,7 @@ class KalamMagic(Magics):
 
     def _answer(
         self,
-        source: _Source,
+        source: Source,
         statement: CellStatement,
         connection: Connection,
         user: str | None,
@@ -201,13 +213,7 @@ class KalamMagic(Magics):
                 lambda: session.execute(bound.sql, bound.values, as_user=user, row_limit=limit)
             )
         except KalamError as error:
-            if error.line is not None and error.column is not None:
-                line, column = bound.place_in_cell(source.text, error.line, error.column)
-                start = place_of(source.text, statement.start)
-                named = named_place(error, source.text, statement)
-                if (line, column) == start and named is not None:
-                    line, column = place_of(source.text, named)
-                _move(error, line, column)
+            move_into_cell(error, bound, source.text, statement)
             raise
         who = session.user if user is None else f"{session.user} as {user}"
         where = f"@{connection.name}" if len(self.connections) > 1 else ""
@@ -215,7 +221,7 @@ class KalamMagic(Magics):
 
     def _display(self, answer: Answer, look: Look) -> None:
         shown = answer.shown_as(self.output, look)
-        display(answer.view(look) if shown is answer.result else shown)
+        show(answer.view(look) if shown is answer.result else shown)
 
     def view_of(self, result: Result) -> Grid | Line:
         """Return how a result looks that a cell returned, or that was assigned before."""
@@ -242,20 +248,20 @@ class KalamMagic(Magics):
     def _close(self, parsed: CommandLine) -> None:
         name = _one_word(parsed, "close")
         connection = self.connections.close(name or parsed.connection)
-        display(Line(f"{connection.name} is closed"))
+        show(Line(f"{connection.name} is closed"))
 
     def _connections(self, parsed: CommandLine) -> None:
         if _one_word(parsed, parsed.command or "") is not None:
             raise InvalidOptionError(f"%kalam {parsed.command} takes no name")
         if not len(self.connections):
-            display(Line("No database is open", "%kalam open PATH opens one"))
+            show(Line("No database is open", "%kalam open PATH opens one"))
             return
         rows = [
             {
                 "connection": connection.name,
                 "current": self.connections.is_current(connection),
                 "user": connection.session.user,
-                "role": str(connection.session.role),
+                "role": connection.session.role.value,
                 "namespace": connection.session.namespace,
                 "path": connection.database.path,
             }
@@ -263,7 +269,7 @@ class KalamMagic(Magics):
         ]
         import pyarrow as pa
 
-        display(Grid(pa.Table.from_pylist(rows), len(rows), (), self.look))
+        show(Grid(pa.Table.from_pylist(rows), len(rows), (), self.look))
 
     _status = _connections
 
@@ -280,19 +286,19 @@ class KalamMagic(Magics):
         if parsed.connection is not None:
             self._say(self.connections.use(parsed.connection))
         elif parsed.debug is not None:
-            display(Line(f"debug is {'on' if self.debug else 'off'}"))
+            show(Line(f"debug is {'on' if self.debug else 'off'}"))
         else:
             self._connections(parsed)
 
     def _say(self, connection: Connection, note: str = "") -> None:
         session = connection.session
         who = f"{session.user} in {session.namespace}"
-        display(Line(f"{connection.name}: {who}", connection.database.path, note))
+        show(Line(f"{connection.name}: {who}", connection.database.path, note))
 
     # --- errors ---------------------------------------------------------------------------------
 
     @contextmanager
-    def _short_errors(self, source: _Source) -> Iterator[None]:
+    def _short_errors(self, source: Source) -> Iterator[None]:
         """Show errors that have no place in the SQL, and hide secrets from the history."""
         secrets = source.secrets()
         try:
@@ -310,7 +316,7 @@ class KalamMagic(Magics):
             mask_history(self.shell, secrets)
 
     @contextmanager
-    def _placed_errors(self, source: _Source, place: Place) -> Iterator[None]:
+    def _placed_errors(self, source: Source, place: Place) -> Iterator[None]:
         """Show where in the cell a statement failed."""
         try:
             yield
@@ -325,44 +331,14 @@ class KalamMagic(Magics):
             raise
 
     def _shown(
-        self, error: Exception, source: _Source, place: Place | None, secrets: list[str]
+        self, error: Exception, source: Source, place: Place | None, secrets: list[str]
     ) -> Exception:
         if not self.debug and not hasattr(error, "_render_traceback_"):
             shorten(error, source.text, place, secrets)
         return error
 
 
-def _move(error: KalamError, line: int, column: int) -> None:
-    """Let an error speak of a place in the cell instead of one in the text that was run."""
-    former = f"(line {error.line}, column {error.column})"
-    message = error.message.replace(former, f"(line {line}, column {column})")
-    if message != error.message:
-        error.message, error.args = message, (message,)
-    error.line, error.column = line, column
-
-
 def _one_word(parsed: CommandLine, command: str) -> str | None:
     if len(parsed.words) > 1:
         raise InvalidOptionError(f"%kalam {command} takes one name at most")
     return parsed.words[0] if parsed.words else None
-
-
-def _is_dropped() -> bool:
-    """Return whether the value of the running line magic is shown or dropped, not used.
-
-    The line ``%kalam SELECT ...`` is for the eye, ``rows = %kalam SELECT ...`` is for Python;
-    what tells them apart is the instruction after the call in the user's code.
-    """
-    frame = sys._getframe()  # noqa: SLF001 - the one way to the caller's code
-    while frame is not None and frame.f_code.co_name != "run_line_magic":
-        frame = frame.f_back
-    user = None if frame is None else frame.f_back
-    if user is None:
-        return False
-    instructions = (item for item in dis.get_instructions(user.f_code) if item.offset > user.f_lasti)
-    following = next(instructions, None)
-    if following is None:
-        return False
-    if following.opname == "CALL_INTRINSIC_1":
-        return following.argrepr == "INTRINSIC_PRINT"
-    return following.opname in ("POP_TOP", "PRINT_EXPR")

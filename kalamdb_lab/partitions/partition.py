@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from kalamdb_lab.arrow.arrays import array_from_storage, coerce_array
+from kalamdb_lab.arrow.arrays import array_from_storage
 from kalamdb_lab.arrow.schemas import field_for
 from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, TableDef
 from kalamdb_lab.partitions.payload import Row, RowChanges
+from kalamdb_lab.segments.versions import converted
 from kalamdb_lab.store.log import ListedSegment, RemovedVersions
 
 Seqs = npt.NDArray[np.int64]
@@ -360,4 +361,5 @@ def _fold_version(
 def _converted(values: pa.Array, old: ColumnDef, new: ColumnDef) -> pa.Array:
     if old.data_type == new.data_type:
         return values
-    return coerce_array(values, field_for(old), new.data_type, column=new.name)
+    column = pa.chunked_array([values])
+    return converted(column, old.data_type, new.data_type, column=new.name).combine_chunks()

@@ -20,8 +20,8 @@ _STRUCTURE: Final = """
     Add Alias Aliases All And Any Array AtTimeZone Between BitwiseAnd BitwiseLeftShift BitwiseNot
     BitwiseOr BitwiseRightShift BitwiseXor Boolean Bracket CTE Case Cast Collate Column ColumnDef
     Cube CurrentDate CurrentTime CurrentTimestamp CurrentUser DPipe DataType DataTypeParam
-    Distinct Div Dot EQ Escape Except Exists Extract Filter From GT GTE Glob Group GroupingSets
-    HavingMax ILike Identifier IgnoreNulls In IntDiv Intersect Interval IntervalSpan Is
+    Distinct Div Dot EQ Escape Except Exists Extract Filter From GT GTE Glob Group Grouping
+    GroupingSets Having HavingMax ILike Identifier IgnoreNulls In IntDiv Intersect Interval IntervalSpan Is
     JSONExtract JSONExtractScalar JSONPath JSONPathKey JSONPathRoot JSONPathSubscript Join
     Lambda LT LTE Lateral Like Limit Literal Mod Mul NEQ Neg Not Null NullSafeEQ NullSafeNEQ
     Offset Or Order Ordered Paren Placeholder PropertyEQ Qualify RegexpLike RegexpFullMatch
@@ -67,6 +67,7 @@ _BY_NAME: Final = functions.ALLOWED | functions.OWN
 _AGGREGATE_TAKERS: Final = frozenset(
     {"list_aggr", "list_aggregate", "array_aggr", "array_aggregate", "aggregate"}
 )
+_WRITTEN: Final = {"current_version": "version"}
 _NOT_SUPPORTED: Final[dict[type[exp.Expr], str]] = {
     exp.Comprehension: "A list comprehension",
     exp.Lock: "FOR UPDATE",
@@ -169,7 +170,8 @@ def _refusal(node: exp.Expr) -> KalamError:
     if isinstance(node, _NAMED_CALLS):
         return function_refusal(node.name.lower())
     if isinstance(node, exp.Func):
-        return NotAllowedError(f"Function '{node.sql_name().lower()}' is not allowed")
+        name = node.sql_name().lower()
+        return NotAllowedError(f"Function '{_WRITTEN.get(name, name)}' is not allowed")
     return NotSupportedError(f"{node.key.upper()} is not supported")
 
 

@@ -27,13 +27,14 @@ from kalamdb_lab.errors import (
     LimitError,
     NotFoundError,
     SqlSyntaxError,
+    TooLargeError,
     TypeMismatchError,
     ValueOutOfRangeError,
 )
 from kalamdb_lab.query import functions, guards
 from kalamdb_lab.query.allowed import function_refusal
 from kalamdb_lab.query.duck import EngineError
-from kalamdb_lab.query.names import BrokenViewError
+from kalamdb_lab.query.names import VIEW_ALIAS, BrokenViewError
 from kalamdb_lab.query.relations import Relation
 
 _log = logging.getLogger(__name__)
@@ -152,6 +153,14 @@ def _function(case: _Case) -> KalamError:
 
 def _no_window(_: _Case) -> KalamError:
     return GroupingError("A window function cannot stand here; it needs OVER (...)")
+
+
+def _column_count(case: _Case) -> KalamError:
+    name, is_view = case["name"], case["name"].startswith(VIEW_ALIAS)
+    what = f"View {name.removeprefix(VIEW_ALIAS)}" if is_view else f"'{name}'"
+    return InvalidDefinitionError(
+        f"{what} lists {case['lists']} columns but its query returns {case['has']}"
+    )
 
 
 # --- values -----------------------------------------------------------------------------
@@ -321,10 +330,7 @@ _RULES: list[tuple[str | None, re.Pattern[str], Callable[[_Case], KalamError]]] 
         (
             "Binder",
             r'^table "(?P<name>.+?)" has (?P<has>\d+) columns available but (?P<lists>\d+)',
-            lambda case: InvalidDefinitionError(
-                f"'{case['name']}' lists {case['lists']} columns but its query returns "
-                f"{case['has']}"
-            ),
+            _column_count,
         ),
         (
             "Binder",
@@ -494,6 +500,11 @@ _RULES: list[tuple[str | None, re.Pattern[str], Callable[[_Case], KalamError]]] 
             "Out of Memory",
             r"",
             lambda _: LimitError("The statement exceeds the limit of memory; narrow it"),
+        ),
+        (
+            None,
+            r"[Mm]ax(?:imum)? expression depth",
+            lambda _: TooLargeError("The statement nests too deep; shorten its expressions"),
         ),
         (
             "Parser",

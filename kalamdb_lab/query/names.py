@@ -30,6 +30,9 @@ MAX_VIEW_DEPTH = 32
 INLINED = "kalam_inlined"
 """Key in ``meta``: true where SQL text begins in another tree (a view), false where it ends."""
 
+VIEW_ALIAS = "__view "
+"""What a view with named columns is called inside; its own name follows."""
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NO_CTES: Mapping[str, str] = {}
 _PLAIN_TABLE_ARGS = frozenset({"this", "db", "catalog", "alias", "joins"})
@@ -346,6 +349,8 @@ class _Walker:
         if isinstance(found, View):
             self._inline(node, found, alias or parts[-1])
             self._name(scope, alias or parts[-1], None)
+            if not alias and len(parts) == 2:
+                scope.qualified[parts[0].lower(), parts[1].lower()] = parts[-1]
             return
         occurrence = _Occurrence(node, found, alias or self._free_alias(scope, found, parts))
         occurrence.needs_all = bool(node.args.get("alias") and node.args["alias"].columns)
@@ -395,19 +400,12 @@ class _Walker:
         finally:
             self._view_stack.pop()
         if view.columns:
-            subquery.set("this", self._renamed(subquery.this, view.columns))
+            subquery.set("this", _renamed(subquery.this, view.name, view.columns))
         given = node.args.get("alias")
         subquery.set("alias", given or exp.TableAlias())
         self._set_alias(subquery, alias)
         subquery.set("joins", node.args.get("joins"))
         node.replace(subquery)
-
-    def _renamed(self, query: exp.Expression, columns: tuple[str, ...]) -> exp.Expression:
-        """Return ``query`` with the column names that CREATE VIEW gave."""
-        names = [exp.to_identifier(column, quoted=True) for column in columns]
-        alias = exp.TableAlias(this=exp.to_identifier("__v", quoted=True), columns=names)
-        inner = exp.Subquery(this=query, alias=alias)
-        return exp.Select(expressions=[exp.Star()], from_=exp.From(this=inner))
 
     def _table_function(
         self, node: exp.Table, scope: _Scope, ctes: Mapping[str, str]
@@ -556,6 +554,14 @@ class _Walker:
             for name, value in marker_table(marker).args.items():
                 node.set(name, value)
             self._set_alias(node, occurrence.alias)
+
+
+def _renamed(query: exp.Expression, view: str, columns: tuple[str, ...]) -> exp.Expression:
+    """Return ``query`` with the column names that CREATE VIEW gave."""
+    names = [exp.to_identifier(column, quoted=True) for column in columns]
+    alias = exp.TableAlias(this=exp.to_identifier(VIEW_ALIAS + view, quoted=True), columns=names)
+    inner = exp.Subquery(this=query, alias=alias)
+    return exp.Select(expressions=[exp.Star()], from_=exp.From(this=inner))
 
 
 def _system_of(source: _Occurrence) -> list[str]:

@@ -133,7 +133,7 @@ class Result:
 
     def to_ibis(self) -> Any:
         """Return the rows as an ibis table in memory, to go on with in any ibis expression."""
-        import ibis  # noqa: PLC0415 - slow to import
+        import ibis
 
         return ibis.memtable(self._table)
 

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 from sqlglot import TokenType, exp
 
 from kalamdb_lab.errors import NotSupportedError, SqlSyntaxError
-from kalamdb_lab.model.ids import RESERVED_KEYWORDS
+from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, RESERVED_KEYWORDS
 from kalamdb_lab.sql.cast_types import data_type_of
 from kalamdb_lab.sql.statement_tokens import StatementTokens, expected, near
 
@@ -219,10 +219,10 @@ class _TreeCheck:
         word = node.args["this"]
         if not isinstance(word, str) or _PLAIN_NAME.fullmatch(word) is None:
             raise self._near_offset(start)
-        if word.lower() in RESERVED_KEYWORDS and not (
-            word.lower() == "default" and key in ("db", "table")
-        ):
-            raise self._near_offset(start)
+        if word.lower() in RESERVED_KEYWORDS:
+            if word.lower() != DEFAULT_NAMESPACE or key not in ("db", "table"):
+                raise self._near_offset(start)
+            node.set("quoted", True)
 
     def table(self, node: exp.Expr, _parent: exp.Expr | None, _key: str) -> None:
         for part in (node.this, node.args.get("db")):

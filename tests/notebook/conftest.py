@@ -1,7 +1,8 @@
-"""A real IPython kernel, one for each test file."""
+"""A real IPython kernel, and a new folder and database in it for each test file."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import sys
@@ -49,7 +50,9 @@ class Kernel:
         self._manager.kernel_cmd = [
             sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}",
         ]  # fmt: skip
-        environment = {key: item for key, item in os.environ.items() if key != "KALAMDB_LAB_TESTING"}
+        environment = {
+            key: item for key, item in os.environ.items() if key != "KALAMDB_LAB_TESTING"
+        }
         self._manager.start_kernel(cwd=str(directory), env=environment | folders)
         self._client = self._manager.client()
         self._client.start_channels()
@@ -98,8 +101,6 @@ class Kernel:
 
     def value(self, expression: str) -> Any:
         """Return the value of a Python expression whose repr is a literal."""
-        import ast
-
         return ast.literal_eval(self.show(expression).text)
 
     def fails(self, code: str) -> list[str]:
@@ -114,17 +115,29 @@ class Kernel:
         self._manager.shutdown_kernel(now=True)
 
 
-@pytest.fixture(scope="module")
-def bare_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+@pytest.fixture(scope="session")
+def started_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     kernel = Kernel(tmp_path_factory.mktemp("kernel"))
+    kernel.show("%load_ext kalamdb_lab")
     yield kernel
     kernel.close()
 
 
 @pytest.fixture(scope="module")
+def bare_kernel(
+    started_kernel: Kernel, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Kernel]:
+    """A kernel with the magic, in a folder of its own, where nothing is open."""
+    started_kernel.directory = tmp_path_factory.mktemp("folder")
+    started_kernel.show(f"import os; os.chdir({str(started_kernel.directory)!r})")
+    yield started_kernel
+    started_kernel.show("%reload_ext kalamdb_lab")
+
+
+@pytest.fixture(scope="module")
 def kernel(bare_kernel: Kernel) -> Kernel:
-    """A kernel with the magic and a new database, ``lab``, of root and the users mia and tom."""
-    bare_kernel.show("%load_ext kalamdb_lab\n%kalam open lab.kalam")
+    """A new database, ``lab``, of root and the users mia and tom."""
+    bare_kernel.show("%kalam open lab.kalam")
     bare_kernel.show(
         """%%kalam
         CREATE NAMESPACE studio;

@@ -68,7 +68,9 @@ def test_a_list_changes_the_statement_by_its_length_only(items: list[Any]) -> No
 @given(st.text(min_size=1, max_size=128).filter(str.isprintable))
 def test_no_name_changes_the_statement(name: str) -> None:
     text = "SELECT {{x|ident}} FROM t WHERE {{ x | ident }} > 0"
-    assert shape(bound(text, x=name).sql) == shape("SELECT a FROM t WHERE a > 0".replace("a", '"a"'))
+    assert shape(bound(text, x=name).sql) == shape(
+        "SELECT a FROM t WHERE a > 0".replace("a", '"a"')
+    )
 
 
 def test_a_variable_is_one_parameter_wherever_it_stands() -> None:
@@ -146,7 +148,9 @@ def test_a_missing_variable_is_told_with_the_near_one() -> None:
 def test_builtins_are_no_variables_and_expressions_may_use_them() -> None:
     with pytest.raises(NotFoundError):
         bound("SELECT :max")
-    assert bound("SELECT {{ max(x for x in items if x < limit) }}", items=[1, 9], limit=5).values == [1]
+    assert bound(
+        "SELECT {{ max(x for x in items if x < limit) }}", items=[1, 9], limit=5
+    ).values == [1]
 
 
 def test_a_failing_expression_names_its_place() -> None:

@@ -93,7 +93,9 @@ def test_what_cannot_be_opened_leaves_all_as_it_was(two: Kernel, line: str, erro
 
 
 def test_opening_again_under_a_name_takes_the_place_of_the_former(two: Kernel) -> None:
-    two.show("%kalam open lab.kalam --user tom --name who\n%kalam open lab.kalam --user mia --name who")
+    two.show(
+        "%kalam open lab.kalam --user tom --name who\n%kalam open lab.kalam --user mia --name who"
+    )
     assert rows(two, "SELECT CURRENT_USER()") == [("mia",)]
     assert two.show("%kalam close").text == "who is closed"
     two.show("%kalam @lab")

@@ -19,8 +19,12 @@ def interrupted(kernel: Kernel, code: str, after_s: float) -> tuple[Cell, float]
 
 
 def test_gives_the_prompt_back_at_once_and_again(kernel: Kernel) -> None:
-    for code in (f"%%kalam\n{LONG}", f"r = %kalam {LONG}", f"%%kalam\nSELECT 1;\n{LONG};\nSELECT 2"):
-        cell, elapsed_s = interrupted(kernel, code, 0.7)
+    for code in (
+        f"%%kalam\n{LONG}",
+        f"r = %kalam {LONG}",
+        f"%%kalam\nSELECT 1;\n{LONG};\nSELECT 2",
+    ):
+        cell, elapsed_s = interrupted(kernel, code, 0.4)
         assert elapsed_s < 0.5
         assert cell.status == "error"
         assert "\n".join(cell.error).startswith(
@@ -31,10 +35,13 @@ def test_gives_the_prompt_back_at_once_and_again(kernel: Kernel) -> None:
 
 def test_of_a_change_leaves_the_data_as_they_were(kernel: Kernel) -> None:
     code = "%%kalam\nINSERT INTO numbers SELECT a.range + b.range * 10000000 + 5000 FROM range(100000) a, range(1000000) b"
-    cell, elapsed_s = interrupted(kernel, code, 0.7)
+    cell, elapsed_s = interrupted(kernel, code, 0.4)
     assert elapsed_s < 0.5
     assert cell.status == "error"
-    assert kernel.show("%%kalam\nSELECT count(*) AS n FROM numbers").text.splitlines()[2].strip() == "1500"
+    assert (
+        kernel.show("%%kalam\nSELECT count(*) AS n FROM numbers").text.splitlines()[2].strip()
+        == "1500"
+    )
 
 
 def test_leaves_no_thread(kernel: Kernel) -> None:
@@ -47,7 +54,7 @@ def test_leaves_no_thread(kernel: Kernel) -> None:
 def test_stops_a_loop_of_statements(kernel: Kernel) -> None:
     """Whoever catches errors of statements does not catch the interrupt for ever."""
     code = f"for i in range(3):\n    r = %kalam {LONG}"
-    cell, elapsed_s = interrupted(kernel, code, 0.7)
+    cell, elapsed_s = interrupted(kernel, code, 0.4)
     assert cell.status == "error"
     assert elapsed_s < 0.5
     assert kernel.value("i") == 0

@@ -24,7 +24,10 @@ def test_a_query_shows_one_table_with_a_footer(kernel: Kernel) -> None:
 
 def test_a_change_shows_one_line(kernel: Kernel) -> None:
     for sql, said in (
-        ("INSERT INTO tracks VALUES (3, 'a', 1, 1), (4, 'b', 2, 2), (5, 'c', 3, 3);", "3 rows inserted"),
+        (
+            "INSERT INTO tracks VALUES (3, 'a', 1, 1), (4, 'b', 2, 2), (5, 'c', 3, 3);",
+            "3 rows inserted",
+        ),
         ("UPDATE tracks SET title = 'd' WHERE id = 5", "1 row updated"),
         ("DELETE FROM tracks WHERE id > 2 -- all new ones", "3 rows deleted"),
         ("DELETE FROM tracks WHERE id > 2", "0 rows deleted"),
@@ -59,7 +62,9 @@ def test_an_empty_list_is_no_match(kernel: Kernel) -> None:
 
 
 def test_a_line_in_a_function_sees_its_variables(kernel: Kernel) -> None:
-    kernel.show("def seconds(of):\n    r = %kalam SELECT seconds FROM tracks WHERE id = :of\n    return r.rows()")
+    kernel.show(
+        "def seconds(of):\n    r = %kalam SELECT seconds FROM tracks WHERE id = :of\n    return r.rows()"
+    )
     assert kernel.value("[seconds(id) for id in (1, 2)]") == [[(700,)], [(180,)]]
 
 
@@ -68,7 +73,9 @@ def test_both_ways_of_assigning_give_the_same(kernel: Kernel) -> None:
     assert kernel.show("line = %kalam SELECT id, title FROM tracks ORDER BY id").data == []
     assert kernel.show("%kalam third << SELECT id, title FROM tracks ORDER BY id").data == []
     for name in ("cell", "line", "third"):
-        assert kernel.value(f"type({name}).__name__, {name}.columns, len({name}), list({name})") == (
+        assert kernel.value(
+            f"type({name}).__name__, {name}.columns, len({name}), list({name})"
+        ) == (
             "Result",
             ["id", "title"],
             2,
@@ -104,7 +111,10 @@ def test_output_chooses_what_is_returned(kernel: Kernel, output: str, name: str)
         kernel.show("shown = _")
         for value in ("cell", "line", "shown"):
             assert kernel.value(f"type({value}).__name__, len({value})") == (name, 1500)
-        assert "0 rows inserted" in kernel.show("%%kalam\nINSERT INTO numbers SELECT 1 WHERE false").text
+        assert (
+            "0 rows inserted"
+            in kernel.show("%%kalam\nINSERT INTO numbers SELECT 1 WHERE false").text
+        )
     finally:
         kernel.show("%config KalamMagic.output = 'result'")
 
@@ -118,7 +128,7 @@ class TestCap:
         assert cell.html.count("<tr>") == 1_001
         assert cell.text.endswith("· --all shows all")
         assert "showing 20 of 1,500 rows" in cell.text
-        assert "<td class=\"n\">999</td>" in cell.html
+        assert '<td class="n">999</td>' in cell.html
 
     def test_is_not_for_python(self, kernel: Kernel) -> None:
         kernel.show("%%kalam cell <<\nSELECT n FROM numbers")
@@ -147,7 +157,9 @@ class TestCap:
                 cell = kernel.show(f"%%kalam\nSELECT n FROM numbers LIMIT {limit}")
                 assert f">{said} ·" in cell.html
                 kernel.show(f"limit = {limit}")
-                assert f">{said} ·" in kernel.show("%%kalam\nSELECT n FROM numbers LIMIT :limit").html
+                assert (
+                    f">{said} ·" in kernel.show("%%kalam\nSELECT n FROM numbers LIMIT :limit").html
+                )
             cell = kernel.show(
                 "%%kalam\nSELECT n FROM numbers UNION ALL SELECT n FROM numbers\n"
                 "ORDER BY n LIMIT 9 OFFSET 2"
@@ -161,7 +173,7 @@ class TestCap:
     def test_keeps_order_names_and_parameters(self, kernel: Kernel) -> None:
         kernel.show("top, name = 1200, 'x'")
         cell = kernel.show(
-            "%%kalam\nSELECT a.n, b.n, :name AS \"Name\" FROM numbers a JOIN numbers b ON a.n = b.n\n"
+            '%%kalam\nSELECT a.n, b.n, :name AS "Name" FROM numbers a JOIN numbers b ON a.n = b.n\n'
             "WHERE a.n < :top ORDER BY a.n DESC"
         )
         assert "showing 1,000 of 1,200 rows" in cell.html
