@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 
 from kalamdb_lab.catalog.catalog import Catalog
@@ -148,28 +149,35 @@ class AlterHandler:
 
     def _converted_fill(self, column: ColumnDef, spec: ColumnSpec) -> StorageValue:
         try:
-            return converted_value(column.fill, column.data_type, spec.data_type)
+            return converted_value(
+                column.fill, column.data_type, spec.data_type, column=column.name
+            )
         except KalamError:
             raise _unfit(column, spec) from None
 
     def _check_fits(self, values: pa.ChunkedArray, old: ColumnDef, new: ColumnDef) -> None:
         try:
-            there = converted(values, old.data_type, new.data_type)
-            back = converted(there, new.data_type, old.data_type)
+            there = converted(values, old.data_type, new.data_type, column=old.name)
+            back = converted(there, new.data_type, old.data_type, column=old.name)
         except KalamError:
             raise _unfit(old, new) from None
         if not back.equals(values):
             raise _unfit(old, new)
 
     def _stored(self, table: TableDef, column: ColumnDef) -> Iterator[pa.ChunkedArray]:
-        """Yield the values of a column, scope by scope, those of deleted rows too."""
+        """Yield the values of a column, scope by scope; those of deleted rows can be seen too."""
         for scope in self._log.scopes(table.table_key):
             key = PartitionKey(table.table_key, scope)
             (snapshot,) = self._log.snapshot([(key, table)])
             yield snapshot.hot.column(column.name)
             yield snapshot.hot_deleted.column(column.name)
             for view in snapshot.segments:
-                yield self._reader.read(view.meta, table, [column.name]).column(0)
+                rows = self._reader.read(view.meta, table, [column.name, "_seq"])
+                replaced = np.setdiff1d(view.removed, view.deleted, assume_unique=True)
+                if len(replaced):
+                    seen = ~np.isin(rows.column("_seq").to_numpy(), replaced)
+                    rows = rows.filter(pa.array(seen))
+                yield rows.column(column.name)
 
 
 def snapshot_rows(log: CommitLog, table: TableDef) -> Iterator[int]:

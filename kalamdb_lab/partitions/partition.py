@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, TableDef
 from kalamdb_lab.partitions.payload import Row, RowChanges
-from kalamdb_lab.segments.versions import converted
+from kalamdb_lab.segments.versions import converted, converted_value
 from kalamdb_lab.store.log import ListedSegment, RemovedVersions
 
 Seqs = npt.NDArray[np.int64]
@@ -105,10 +106,12 @@ class Partition:
         """(seq, rows, time in µs) of the hot entries, ascending by seq."""
         self.segments: dict[int, ListedSegment] = {}
         self._keys: dict[StorageValue, int] = {}
+        self._keys_version = 0
         self._unkeyed: list[int] = []
         self._chunks: list[pa.Table] = []
         self._chunks_version = 0
         self._unfolded: list[int] = []
+        self._views: list[SegmentView] | None = None
         self._snapshot: PartitionSnapshot | None = None
         self._snapshot_for = (-1, -1)
 
@@ -123,6 +126,8 @@ class Partition:
         self._unkeyed.extend(new)
         self._unfolded.extend(new)
         self.entries.append((seq, len(changes.rows), at_us))
+        if changes.replaces or changes.deleted:
+            self._views = None
         for offset, replaced in enumerate(changes.replaces):
             if replaced:
                 hot = self.rows.pop(replaced, None) is not None
@@ -135,6 +140,7 @@ class Partition:
     def set_segments(self, segments: Iterable[ListedSegment]) -> None:
         """Take over the manifest's list of live segments."""
         self.segments = {listed.meta.segment_id: listed for listed in segments}
+        self._views = None
         self.revision += 1
 
     def forget_flushed(self, upto_seq: int) -> None:
@@ -165,20 +171,25 @@ class Partition:
     def _forget_derived(self) -> None:
         self._keys, self._unkeyed = {}, list(self.rows)
         self._chunks, self._unfolded = [], list(self.rows)
+        self._views = None
         self.revision += 1
 
     # --- looking up -----------------------------------------------------------------------
 
     def live_seq(self, key: StorageValue, table: TableDef) -> int | None:
         """Return the version of the live hot row with this primary key, if there is one."""
+        if self._keys_version != table.schema_version:
+            # The key's type may be wider now.
+            self._keys, self._unkeyed = {}, list(self.rows)
+            self._keys_version = table.schema_version
         if self._unkeyed:
-            places: dict[int, int] = {}
+            readers: dict[int, Callable[[Row], StorageValue]] = {}
             for seq in self._unkeyed:
                 if (entry := self.rows.get(seq)) is not None:
                     version, row = entry
-                    if version not in places:
-                        places[version] = key_position(table, version)
-                    self._keys[row[places[version]]] = seq
+                    if version not in readers:
+                        readers[version] = key_reader(table, version)
+                    self._keys[readers[version](row)] = seq
             self._unkeyed = []
         found = self._keys.get(key)
         return found if found in self.rows and found not in self.removed else None
@@ -191,10 +202,13 @@ class Partition:
 
     def segment_views(self, table: TableDef) -> list[SegmentView]:
         """Return the live segments with their removed versions as of now, by segment id."""
-        fresh = owners(self.removed, self.segments.values(), self._seq_numbers, table)
-        return [
-            _view(listed, fresh.get(segment_id, {})) for segment_id, listed in self.segments.items()
-        ]
+        if self._views is None:
+            fresh = owners(self.removed, self.segments.values(), self._seq_numbers, table)
+            self._views = [
+                _view(listed, fresh.get(segment_id, {}))
+                for segment_id, listed in self.segments.items()
+            ]
+        return self._views
 
     # --- Arrow ----------------------------------------------------------------------------
 
@@ -245,13 +259,17 @@ class Partition:
         return live, everything.filter(pa.array(deleted))
 
 
-def key_position(table: TableDef, version: int) -> int:
-    """Return where the primary key stands in rows of that schema version."""
+def key_reader(table: TableDef, version: int) -> Callable[[Row], StorageValue]:
+    """Return what gives the primary key, in its present type, of rows of that schema version."""
     key = table.primary_key
     assert key is not None
-    for at, column in enumerate(table.columns_at(version)):
-        if column.column_id == key.column_id:
-            return at
+    for at, old in enumerate(table.columns_at(version)):
+        if old.column_id == key.column_id:
+            if old.data_type == key.data_type:
+                return itemgetter(at)
+            return lambda row: converted_value(
+                row[at], old.data_type, key.data_type, column=key.name
+            )
     raise AssertionError("a primary key cannot be dropped")
 
 

@@ -21,12 +21,12 @@ _STRUCTURE: Final = """
     BitwiseOr BitwiseRightShift BitwiseXor Boolean Bracket CTE Case Cast Collate Column ColumnDef
     Cube CurrentDate CurrentTime CurrentTimestamp CurrentUser DPipe DataType DataTypeParam
     Distinct Div Dot EQ Escape Except Exists Extract Filter From GT GTE Glob Group Grouping
-    GroupingSets Having HavingMax ILike Identifier IgnoreNulls In IntDiv Intersect Interval IntervalSpan Is
-    JSONExtract JSONExtractScalar JSONPath JSONPathKey JSONPathRoot JSONPathSubscript Join
-    Lambda LT LTE Lateral Like Limit Literal Mod Mul NEQ Neg Not Null NullSafeEQ NullSafeNEQ
-    Offset Or Order Ordered Paren Placeholder PropertyEQ Qualify RegexpLike RegexpFullMatch
-    RespectNulls Rollup Select SimilarTo Slice Star Sub Subquery Table TableAlias ToMap TryCast
-    Tuple Union Unnest Values Var When Where Window WindowSpec With WithinGroup
+    GroupingSets Having HavingMax ILike Identifier IgnoreNulls In IntDiv Intersect Interval
+    IntervalSpan Is JSONExtract JSONExtractScalar JSONPath JSONPathKey JSONPathRoot
+    JSONPathSubscript Join Lambda LT LTE Lateral Like Limit Literal Mod Mul NEQ Neg Not Null
+    NullSafeEQ NullSafeNEQ Offset Or Order Ordered Paren Placeholder PropertyEQ Qualify RegexpLike
+    RegexpFullMatch RespectNulls Rollup Select SimilarTo Slice Star Sub Subquery Table TableAlias
+    ToMap TryCast Tuple Union Unnest Values Var When Where Window WindowSpec With WithinGroup
     ArrayContainsAll ArrayContainedBy ArrayOverlaps Kwarg
 """
 

@@ -506,9 +506,10 @@ class _Walker:
                     found = scope.find(projection.table.lower())
                     if found is not None:
                         found.needs_all = True
-        named = {identifier.name.lower() for identifier in tree.find_all(exp.Identifier)}
+        anywhere, under = self._named(tree)
         for occurrence in self._occurrences:
             relation = occurrence.relation
+            named = anywhere | under.get(occurrence.alias.lower(), set())
             visible = [
                 column.name
                 for column in relation.columns
@@ -519,6 +520,21 @@ class _Walker:
             if not visible and not system:
                 visible = [_narrowest(relation)]
             occurrence.columns = (*visible, *system)
+
+    def _named(self, tree: exp.Expression) -> tuple[set[str], dict[str, set[str]]]:
+        """Return the names that may be columns of any relation, and those of one alias only."""
+        under: dict[str, set[str]] = {o.alias.lower(): set() for o in self._occurrences}
+        anywhere: set[str] = set()
+        pending: list[exp.Expr] = [tree]
+        while pending:
+            node = pending.pop()
+            if isinstance(node, exp.Identifier):
+                anywhere.add(node.name.lower())
+            elif isinstance(node, exp.Column) and node.table.lower() in under:
+                under[node.table.lower()].add(node.name.lower())
+            else:
+                pending.extend(node.iter_expressions())
+        return anywhere, under
 
     def _exclude_system_columns(self) -> None:
         """Keep ``_seq`` and ``_deleted``, where they are read at all, out of every ``*``."""

@@ -121,7 +121,7 @@ class Result:
 
     def to_polars(self) -> Any:
         """Return a polars DataFrame. UUID columns hold text; columns that repeat get a number."""
-        import polars as pl  # noqa: PLC0415 - an extra, and slow to import
+        import polars as pl
 
         table = self._table
         for position, data_type in enumerate(self.types):

@@ -114,8 +114,8 @@ def _name_projections(tree: exp.Expression) -> None:
 def _written(node: exp.Expr) -> str:
     if isinstance(node, exp.Subquery):
         first = next(iter(node.unnest().expressions), None)
-        if isinstance(first, exp.Expr) and first.alias_or_name:
-            return first.alias_or_name
+        if isinstance(first, exp.Expr):
+            return first.alias_or_name or _written(first)
     text: str = node.sql(dialect="duckdb", comments=False, normalize_functions="lower")
     return text if len(text) <= _MAX_NAME else f"{text[: _MAX_NAME - 3]}..."
 

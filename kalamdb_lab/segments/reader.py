@@ -167,7 +167,9 @@ class SegmentReader:
             else:
                 array = decoded[old.column_id]
             if old is not None and old.data_type != item.data_type:
-                array = converted(array, old.data_type, item.data_type, column=item.name)
+                array = converted(
+                    array, old.data_type, item.data_type, column=item.name, unfit_is_null=True
+                )
                 size_bytes = 0
             self._cache.put(
                 _key(meta, table, item), array, size_bytes or array.get_total_buffer_size()
@@ -201,7 +203,11 @@ class SegmentReader:
                 arrays.append(filled(item, len(places)))
             elif item.column_id in decoded:
                 rows = decoded[item.column_id].take(pa.array(within))
-                arrays.append(converted(rows, old.data_type, item.data_type, column=item.name))
+                arrays.append(
+                    converted(
+                        rows, old.data_type, item.data_type, column=item.name, unfit_is_null=True
+                    )
+                )
             else:
                 arrays.append(self._arrays(meta, table, [item])[0].take(pa.array(places)))
         return pa.Table.from_arrays(arrays, schema=schema)

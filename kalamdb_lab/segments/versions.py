@@ -12,18 +12,25 @@ import pyarrow.compute as pc
 
 from kalamdb_lab.arrow.arrays import array_from_storage, storage_from_array
 from kalamdb_lab.arrow.schemas import arrow_type
-from kalamdb_lab.model.datatypes import (
-    TEXT,
-    KalamDataType,
-    StorageValue,
-    TypeKind,
-)
+from kalamdb_lab.errors import KalamError
+from kalamdb_lab.model.datatypes import TEXT, KalamDataType, StorageValue, TypeKind
+from kalamdb_lab.model.faults import not_castable
 from kalamdb_lab.model.segments import ColumnStatistics, SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, TableDef
 from kalamdb_lab.model.values import from_storage, to_storage
 
 _US_PER_DAY = 86_400_000_000
 _INSTANTS = frozenset({TypeKind.TIMESTAMP, TypeKind.DATETIME})
+_WITHOUT_TEXT = frozenset(
+    {
+        TypeKind.BYTES,
+        TypeKind.EMBEDDING,
+        TypeKind.INTERVAL,
+        TypeKind.LIST,
+        TypeKind.STRUCT,
+        TypeKind.MAP,
+    }
+)
 
 
 def column_at(table: TableDef, column_id: int, schema_version: int) -> ColumnDef | None:
@@ -35,11 +42,15 @@ def column_at(table: TableDef, column_id: int, schema_version: int) -> ColumnDef
 
 
 def converted_value(
-    value: StorageValue, old: KalamDataType, new: KalamDataType, *, column: str | None = None
+    value: StorageValue, old: KalamDataType, new: KalamDataType, *, column: str
 ) -> StorageValue:
-    """Return one value of type ``old`` as ``new``; what MODIFY of a column means.
+    """Return one stored value of type ``old`` as ``new``; what MODIFY of a column means.
 
-    Raises what `to_storage` raises if it does not fit exactly.
+    Raises
+    ------
+    TypeMismatchError
+        ``old`` does not widen to ``new`` and the value does not fit exactly. The value, which may
+        be another user's, is not quoted.
     """
     if value is None or old == new:
         return value
@@ -49,9 +60,16 @@ def converted_value(
         return cast("int", value) * _US_PER_DAY
     if (old.kind in _INSTANTS and new.kind in _INSTANTS) or (old.is_text_like and new == TEXT):
         return value
-    if new == TEXT and not old.is_nested:
-        return to_storage(_text(value, old), new, column=column)
-    return to_storage(from_storage(value, old), new, column=column)
+    shown = _text(value, old) if new == TEXT else from_storage(value, old)
+    try:
+        result = to_storage(shown, new)
+    except KalamError:
+        raise not_castable(old, new, column) from None
+    is_narrowed = old.is_numeric and new.is_numeric and not old.widens_to(new)
+    is_nan = isinstance(value, float) and math.isnan(value)
+    if is_narrowed and result != value and not is_nan:
+        raise not_castable(old, new, column)
+    return result
 
 
 def _text(value: Any, data_type: KalamDataType) -> object:
@@ -62,16 +80,25 @@ def _text(value: Any, data_type: KalamDataType) -> object:
             return str(np.float32(value))
         case TypeKind.DECIMAL:
             return f"{value:f}"
-        case TypeKind.BYTES | TypeKind.EMBEDDING | TypeKind.INTERVAL:
+        case kind if kind in _WITHOUT_TEXT:
             return from_storage(value, data_type)
         case _:
             return str(from_storage(value, data_type))
 
 
 def converted(
-    array: pa.ChunkedArray, old: KalamDataType, new: KalamDataType, *, column: str | None = None
+    array: pa.ChunkedArray,
+    old: KalamDataType,
+    new: KalamDataType,
+    *,
+    column: str,
+    unfit_is_null: bool = False,
 ) -> pa.ChunkedArray:
-    """Return a column of type ``old`` as ``new``, value for value as `converted_value`."""
+    """Return a column of type ``old`` as ``new``, value for value as `converted_value`.
+
+    ``unfit_is_null`` is for segments: ALTER looks at what can be seen, so a value that does not
+    fit belongs to a version that was replaced, which nobody reads.
+    """
     if old == new:
         return array
     target = arrow_type(new)
@@ -83,9 +110,14 @@ def converted(
         # BIGINT rounds to DOUBLE, which Arrow calls unsafe; Arrow's own conversion of DECIMAL to
         # DOUBLE may be off by the last bit.
         return pc.cast(array, target, safe=False)
-    values = [
-        converted_value(value, old, new, column=column) for value in storage_from_array(array, old)
-    ]
+    values: list[StorageValue] = []
+    for value in storage_from_array(array, old):
+        try:
+            values.append(converted_value(value, old, new, column=column))
+        except KalamError:
+            if not unfit_is_null:
+                raise
+            values.append(None)
     return pa.chunked_array([array_from_storage(values, new)], target)
 
 
@@ -117,6 +149,6 @@ def bounds_now(meta: SegmentMeta, table: TableDef, column_id: int) -> ColumnStat
         return found
     if not old.data_type.widens_to(new.data_type):
         return ColumnStatistics(found.null_count, None, None)
-    low = converted_value(found.low, old.data_type, new.data_type)
-    high = converted_value(found.high, old.data_type, new.data_type)
+    low = converted_value(found.low, old.data_type, new.data_type, column=new.name)
+    high = converted_value(found.high, old.data_type, new.data_type, column=new.name)
     return ColumnStatistics(found.null_count, low, high)

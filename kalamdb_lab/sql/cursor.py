@@ -6,7 +6,12 @@ from typing import TypedDict
 
 from sqlglot import Token, TokenType
 
-from kalamdb_lab.errors import InvalidNameError, KalamError, SqlSyntaxError
+from kalamdb_lab.errors import (
+    InvalidNameError,
+    KalamError,
+    NotSupportedError,
+    SqlSyntaxError,
+)
 from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, RESERVED_KEYWORDS, checked_name
 from kalamdb_lab.sql.parameters import Parameters
 from kalamdb_lab.sql.statement_tokens import StatementTokens, expected, near
@@ -103,6 +108,10 @@ class Cursor:
         token = self._here() if at is None else self.tokens[at]
         return error.at(token.line, token.col)
 
+    def refused(self, name: str, hint: str = "") -> KalamError:
+        """Return the error for something known that the language does not have."""
+        return self.located(NotSupportedError(f"{name} is not supported{hint}"))
+
     def rest(self) -> StatementTokens:
         """Return all tokens from here on and step over them."""
         if self.is_at_end():
@@ -169,12 +178,10 @@ class Cursor:
         name = self.name_or_none()
         if name is None:
             reserved = self.word().lower()
-            if reserved not in RESERVED_KEYWORDS:
+            if reserved != DEFAULT_NAMESPACE and not (new and reserved in RESERVED_KEYWORDS):
                 raise self.missing(what)
             self.at += 1
             name = reserved, False
-            if reserved != DEFAULT_NAMESPACE:
-                new = True  # for the words of the refusal
         text = name[0]
         try:
             if len(text) > LONGEST_NAME:

@@ -54,6 +54,7 @@ WORD_PAIRS: Final[dict[tuple[str, str], TokenType]] = {
     ("GROUPING", "SETS"): TokenType.GROUPING_SETS,
     ("SIMILAR", "TO"): TokenType.SIMILAR_TO,
     ("DOUBLE", "PRECISION"): TokenType.DOUBLE,
+    ("CHARACTER", "VARYING"): TokenType.TEXT,
 }
 """Two words that sqlglot wants as one token."""
 

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from sqlglot import Token, TokenType, exp
 
-from kalamdb_lab.errors import KalamError, MissingWhereError, NotSupportedError
+from kalamdb_lab.errors import KalamError, MissingWhereError
 from kalamdb_lab.sql import statements as s
 from kalamdb_lab.sql.cursor import Cursor
 from kalamdb_lab.sql.queries import as_query, parse_tokens
@@ -32,7 +32,7 @@ def insert(cursor: Cursor) -> s.Insert:
     """Read an INSERT from its first word on."""
     cursor.expect("INSERT")
     if cursor.word() == "OR":
-        raise _refused(cursor, f"INSERT OR {cursor.word(1)[:40]}")
+        raise cursor.refused(f"INSERT OR {cursor.word(1)[:40]}")
     cursor.expect("INTO")
     table = cursor.table_name("INSERT INTO")
     columns = _column_list(cursor)
@@ -256,11 +256,11 @@ def _on_conflict_frame(cursor: Cursor) -> tuple[str | None, _Targets] | None:
     cursor.at = at + 2
     column: str | None = None
     if cursor.word() == "ON":
-        raise _refused(cursor, "ON CONSTRAINT")
+        raise cursor.refused("ON CONSTRAINT")
     if cursor.accept("("):
         column, _ = cursor.column_name("a column name after ON CONFLICT")
         if cursor.word() == ",":
-            raise _refused(cursor, "ON CONFLICT with several columns")
+            raise cursor.refused("ON CONFLICT with several columns")
         cursor.expect(")")
     cursor.expect("DO")
     targets: _Targets = ()
@@ -285,7 +285,7 @@ def _find_on_conflict(cursor: Cursor) -> int | None:
     while at < len(words):
         if words[at] == "ON" and words[at + 1 : at + 2] == ["DUPLICATE"]:
             cursor.at = at
-            raise _refused(cursor, "ON DUPLICATE KEY")
+            raise cursor.refused("ON DUPLICATE KEY")
         if words[at] == "ON" and words[at + 1 : at + 2] == ["CONFLICT"]:
             # A join of INSERT ... SELECT may be ON a column that is called conflict.
             behind = at + 2
@@ -317,13 +317,13 @@ def _on_conflict(
 def _refuse_clauses(cursor: Cursor, kind: str) -> None:
     """Refuse by name what other databases allow behind SET and the table of DELETE."""
     if cursor.word() in ("FROM", "USING"):
-        raise _refused(cursor, f"{kind} ... {cursor.word()}")
+        raise cursor.refused(f"{kind} ... {cursor.word()}")
     at = cursor.at
     while at < len(cursor.words):
         word = cursor.words[at]
         if word in ("LIMIT", "ORDER BY"):
             cursor.at = at
-            raise _refused(cursor, f"{kind} ... {word}")
+            raise cursor.refused(f"{kind} ... {word}")
         at = _skipped(cursor, at) if word in _OPEN else at + 1
 
 
@@ -332,7 +332,3 @@ def _no_where(cursor: Cursor, kind: str) -> KalamError:
         return cursor.near()
     message = f"{kind} needs a WHERE clause; use WHERE true for all rows"
     return cursor.located(MissingWhereError(message), 0)
-
-
-def _refused(cursor: Cursor, name: str) -> KalamError:
-    return cursor.located(NotSupportedError(f"{name} is not supported"))

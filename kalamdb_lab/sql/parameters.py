@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from kalamdb_lab.errors import ParametersError
 
-KINDS_WITH_PARAMETERS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "EXPLAIN", "EXECUTE AS"})
+KINDS_WITH_PARAMETERS = frozenset(
+    {"SELECT", "INSERT", "UPDATE", "DELETE", "EXPLAIN", "EXECUTE AS", "SUBSCRIBE", "LIVE"}
+)
 
 
 class ParameterStyle(enum.Enum):

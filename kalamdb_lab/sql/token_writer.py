@@ -39,7 +39,7 @@ BEFORE_OPERAND: Final = frozenset(
         *(WORD_TYPES[word] for word in _OPERAND_FOLLOWS.split()),
         *WORD_PAIRS.values(),
     }
-) - {*CLOSERS, TokenType.DOUBLE}
+) - {*CLOSERS, TokenType.DOUBLE, TokenType.TEXT}
 """After these an operand begins: a sign is a prefix there."""
 _NEVER_AFTER_COMMA: Final = frozenset(
     {
@@ -145,12 +145,15 @@ class TokenWriter:
         """Return whether the token at ``index``, a word, stands where a type must."""
         if len(self._tokens) < 1 - index:
             return False
+        return self._is_cast_to(index) or (bool(self._stack) and self._stack[-1][1] == "type")
+
+    def _is_cast_to(self, index: int = -1) -> bool:
+        """Return whether the token at ``index`` is the first one behind ``::`` or CAST(... AS."""
+        if len(self._tokens) < 1 - index:
+            return False
         before = self._tokens[index - 1].token_type
-        mark = self._stack[-1][1] if self._stack else ""
-        return (
-            before is TokenType.DCOLON
-            or (before is TokenType.ALIAS and mark == "cast")
-            or mark == "type"
+        return before is TokenType.DCOLON or (
+            before is TokenType.ALIAS and bool(self._stack) and self._stack[-1][1] == "cast"
         )
 
     def _is_followed_by(self, marks: tuple[str, ...], end: int) -> bool:

@@ -13,7 +13,12 @@ from typing import Final
 
 from sqlglot import Token, TokenType
 
-from kalamdb_lab.errors import EmptyStatementError, ParametersError, SqlSyntaxError
+from kalamdb_lab.errors import (
+    EmptyStatementError,
+    InvalidDefinitionError,
+    ParametersError,
+    SqlSyntaxError,
+)
 from kalamdb_lab.sql.dialect import INTERVAL_UNITS, OPERATOR_TYPES, WORD_PAIRS, WORD_TYPES
 from kalamdb_lab.sql.parameters import Parameters, ParameterStyle
 from kalamdb_lab.sql.statement_tokens import StatementTokens, expected, near
@@ -201,7 +206,11 @@ class _Lexer(TokenWriter):
             or (before is not None and before.token_type is TokenType.DEFAULT)
         ):
             token_type = TokenType.IDENTIFIER
-        token = self._add(token_type, text, start, end)
+        self._follow(self._add(token_type, text, start, end), upper, before)
+
+    def _follow(self, token: Token, upper: str, before: Token | None) -> None:
+        """Do what a word asks for beyond being a token."""
+        token_type, end = token.token_type, token.end + 1
         if upper == "FN" and before is not None and before.token_type is TokenType.L_BRACE:
             if not self._is_followed_by((":",), end):
                 raise near(token, self._source)  # {fn abs(1)} of ODBC
@@ -216,6 +225,8 @@ class _Lexer(TokenWriter):
             self._stack.pop()
         elif upper in _SPELLED_OUT and self._is_type_at(-1):
             self._at = self._type_word(upper, token) or self._at
+        elif token_type is TokenType.VAR and upper != "CHARACTER" and self._is_cast_to():
+            raise InvalidDefinitionError(f"Unknown type '{upper[:40]}'").at(token.line, token.col)
 
     @staticmethod
     def _paired(before: Token, upper: str, end: int) -> bool:

@@ -44,8 +44,14 @@ class KeyLookup:
     ) -> dict[StorageValue, int]:
         """Return the live version of each key that is taken; the rest are left out.
 
-        Call it within `CommitLog.at_newest` or `CommitLog.commit`.
+        Within a commit the answer holds until the commit ends.
         """
+        with self._log.at_newest([key]):
+            return self._find(table, key, values)
+
+    def _find(
+        self, table: TableDef, key: PartitionKey, values: Sequence[StorageValue]
+    ) -> dict[StorageValue, int]:
         partition = self._log.partition(key)
         found: dict[StorageValue, int] = {}
         missing: list[StorageValue] = []
@@ -57,7 +63,7 @@ class KeyLookup:
                 found[value] = seq
         if not missing:
             return found
-        for view in partition.snapshot(table).segments:
+        for view in partition.segment_views(table):
             for value, seq in self._segment_keys.find(view.meta, table, missing).items():
                 at = int(np.searchsorted(view.removed, seq))
                 if at == len(view.removed) or view.removed[at] != seq:
@@ -68,11 +74,14 @@ class KeyLookup:
         self, table: TableDef, key: PartitionKey, versions: dict[StorageValue, int]
     ) -> dict[StorageValue, tuple[int, Row]]:
         """Return (version, row) of live versions by key, hot or flushed, in the newest schema."""
-        held = self._log.partition(key)
+        with self._log.at_newest([key]):
+            held = self._log.partition(key)
+            hot_rows = {seq: held.rows.get(seq) for seq in versions.values()}
+            views = held.segment_views(table)
         found: dict[StorageValue, tuple[int, Row]] = {}
         flushed: dict[int, StorageValue] = {}
         for value, seq in versions.items():
-            hot = held.rows.get(seq)
+            hot = hot_rows[seq]
             if hot is None:
                 flushed[seq] = value
             elif hot[0] == table.schema_version:
@@ -81,7 +90,7 @@ class KeyLookup:
                 (row,) = storage_rows(table, fold_rows(table, [(seq, *hot)]))
                 found[value] = (seq, row)
         names = [column.name for column in table.columns]
-        for view in held.snapshot(table).segments if flushed else ():
+        for view in views if flushed else ():
             meta = view.meta
             wanted = [seq for seq in flushed if meta.min_seq <= seq <= meta.max_seq]
             if wanted:

@@ -106,8 +106,10 @@ class TableWriter:
         expired: frozenset[int] = frozenset()
         if table.options.ttl_seconds is not None:
             before_us = commit.at_us - table.options.ttl_seconds * 1_000_000
-            expired = frozenset(self._log.partition(partition).expired_seqs(before_us).tolist())
-            evict_expired(self._log, commit, partition, before_us)
+            with self._log.at_newest([partition]):
+                held = self._log.partition(partition)
+                expired = frozenset(held.expired_seqs(before_us).tolist())
+                evict_expired(self._log, commit, partition, before_us)
         at = _key_at(table)
         if at is not None and not keys_are_new:
             column = table.columns[at]

@@ -109,5 +109,4 @@ def test_a_hole_that_is_no_python_is_refused_with_its_place() -> None:
 
 def test_secrets_are_known() -> None:
     text = "CREATE USER 'mia' WITH PASSWORD 'open sesame' ROLE user"
-    (statement,) = statements(text)
     assert secret_literals(text) == ["'open sesame'"]

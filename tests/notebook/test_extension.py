@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.notebook.conftest import Kernel
 
 LOAD = """
@@ -38,7 +39,8 @@ def test_loading_is_quick_and_brings_nothing_heavy(tmp_path: Path) -> None:
 def test_loading_twice_doubles_nothing(bare_kernel: Kernel) -> None:
     count = (
         "sum(type(c).__name__ == 'KalamMagic' for c in get_ipython().configurables), "
-        "len(get_ipython().input_transformers_post), len(get_ipython().events.callbacks['post_execute'])"
+        "len(get_ipython().input_transformers_post), "
+        "len(get_ipython().events.callbacks['post_execute'])"
     )
     before = bare_kernel.value(count)
     assert "already loaded" in bare_kernel.run("%load_ext kalamdb_lab").streams

@@ -34,7 +34,10 @@ def test_gives_the_prompt_back_at_once_and_again(kernel: Kernel) -> None:
 
 
 def test_of_a_change_leaves_the_data_as_they_were(kernel: Kernel) -> None:
-    code = "%%kalam\nINSERT INTO numbers SELECT a.range + b.range * 10000000 + 5000 FROM range(100000) a, range(1000000) b"
+    code = (
+        "%%kalam\nINSERT INTO numbers SELECT a.range + b.range * 10000000 + 5000\n"
+        "FROM range(100000) a, range(1000000) b"
+    )
     cell, elapsed_s = interrupted(kernel, code, 0.4)
     assert elapsed_s < 0.5
     assert cell.status == "error"

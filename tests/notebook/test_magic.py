@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from tests.notebook.conftest import Kernel
 
 MS = r"[0-9.,]+ m?s"
@@ -63,7 +64,9 @@ def test_an_empty_list_is_no_match(kernel: Kernel) -> None:
 
 def test_a_line_in_a_function_sees_its_variables(kernel: Kernel) -> None:
     kernel.show(
-        "def seconds(of):\n    r = %kalam SELECT seconds FROM tracks WHERE id = :of\n    return r.rows()"
+        "def seconds(of):\n"
+        "    found = %kalam SELECT seconds FROM tracks WHERE id = :of\n"
+        "    return found.rows()"
     )
     assert kernel.value("[seconds(id) for id in (1, 2)]") == [[(700,)], [(180,)]]
 
@@ -189,7 +192,7 @@ class TestCap:
 def test_several_statements_show_each_result_in_order(kernel: Kernel) -> None:
     cell = kernel.show(
         "%%kalam last <<\nINSERT INTO tracks VALUES (7, 'x', 1, 1);\n"
-        "SELECT title FROM tracks WHERE id = 7;\nDELETE FROM tracks WHERE id = 7;\nSELECT 5 AS five;"
+        "SELECT title FROM tracks WHERE id = 7;\nDELETE FROM tracks WHERE id = 7;\nSELECT 5 AS n;"
     )
     kinds = [item["text/plain"].splitlines()[-1].partition(" · ")[0] for item in cell.data]
     assert kinds == ["1 row inserted", "1 row", "1 row deleted"]

@@ -11,13 +11,20 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from kalamdb_lab.arrow.arrays import array_from_storage
+from kalamdb_lab.arrow.arrays import array_from_storage, storage_from_array
 from kalamdb_lab.arrow.schemas import field_for
 from kalamdb_lab.model import datatypes as types
 from kalamdb_lab.model.datatypes import INTEGER_BOUNDS, KalamDataType, StorageValue, TypeKind
 from kalamdb_lab.model.ids import PartitionKey, TableId
+from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, SchemaChange, TableDef, TableKind
-from kalamdb_lab.segments.reader import SEQ_FIELD
+from kalamdb_lab.segments.cache import SegmentCache
+from kalamdb_lab.segments.reader import SEQ_FIELD, SegmentReader
+from kalamdb_lab.segments.storage import Storage
+from kalamdb_lab.segments.versions import converted_value
+from kalamdb_lab.segments.writer import write_segment
+
+PARTITION = PartitionKey(7, "alice")
 
 SCALARS = [
     types.BOOLEAN,
@@ -170,4 +177,97 @@ def same(left: Any, right: Any) -> bool:
     return type(left) is type(right) and bool(left == right)
 
 
-PARTITION = PartitionKey(7, "alice")
+Values = dict[str, Sequence[StorageValue]]
+
+
+def written(storage: Storage, table: TableDef, rows: pa.Table, segment_id: int = 1) -> SegmentMeta:
+    directory = storage.directory(table.table_id, PARTITION.scope)
+    return write_segment(
+        storage, table, PARTITION, directory, segment_id, rows, created_at_us=1_000
+    )
+
+
+def reader_of(storage: Storage, budget_bytes: int = 50_000_000) -> SegmentReader:
+    return SegmentReader({"local": storage}.__getitem__, SegmentCache(budget_bytes))
+
+
+def stored_values(rows: pa.Table, name: str, data_type: KalamDataType) -> list[StorageValue]:
+    return storage_from_array(rows.column(name), data_type)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[TableDef, Values]:
+    chosen = draw(st.lists(data_types(), min_size=1, max_size=5))
+    names = draw(
+        st.lists(
+            st.sampled_from(["a", "a.b", "b", "Select", 'quo"te', "ö b", "s.a", "list", "x" * 64]),
+            min_size=len(chosen),
+            max_size=len(chosen),
+            unique=True,
+        )
+    )
+    columns = [
+        ColumnDef(10 + number, name, data_type)
+        for number, (name, data_type) in enumerate(zip(names, chosen, strict=True))
+    ]
+    count = draw(st.integers(1, 12))
+    values: Values = {
+        column.name: draw(st.lists(nullable(column.data_type), min_size=count, max_size=count))
+        for column in columns
+    }
+    return table_of(columns), values
+
+
+WIDENINGS = [
+    (types.SMALLINT, types.BIGINT),
+    (types.INT, types.decimal(12, 2)),
+    (types.UBIGINT, types.DOUBLE),
+    (types.BIGINT, types.DOUBLE),
+    (types.decimal(9, 2), types.decimal(38, 10)),
+    (types.decimal(38, 10), types.DOUBLE),
+    (types.FLOAT, types.DOUBLE),
+    (types.DATE, types.TIMESTAMP),
+    (types.TIMESTAMP, types.DATETIME),
+    (types.DATETIME, types.TIMESTAMP),
+    (types.JSON, types.TEXT),
+    (types.INT, types.TEXT),
+    (types.BOOLEAN, types.TEXT),
+    (types.UUID, types.TEXT),
+]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[TableDef, Values]:
+    """A table of two versions: columns kept, renamed, retyped, dropped, added with a fill."""
+    kept = draw(st.lists(st.sampled_from(SCALARS), min_size=1, max_size=3))
+    retyped = draw(st.lists(st.sampled_from(WIDENINGS), max_size=3))
+    added = draw(st.lists(st.sampled_from(SCALARS), max_size=3))
+    first, second = [], []
+    for number, data_type in enumerate(kept):
+        first.append(ColumnDef(number + 1, f"kept_{number}", data_type))
+        # Names change places: values follow the column.
+        second.append(ColumnDef(number + 1, f"kept_{(number + 1) % len(kept)}", data_type))
+    for number, (old, new) in enumerate(retyped, 10):
+        first.append(ColumnDef(number, f"retyped_{number}", old))
+        second.append(ColumnDef(number, f"retyped_{number}", new))
+    first.append(ColumnDef(20, "gone", types.INT))
+    for number, data_type in enumerate(added, 30):
+        fill = draw(nullable(data_type))
+        name = "gone" if number == 30 else f"added_{number}"
+        second.append(ColumnDef(number, name, data_type, fill=fill))
+    count = draw(st.integers(1, 6))
+    values: Values = {
+        column.name: draw(st.lists(nullable(column.data_type), min_size=count, max_size=count))
+        for column in first
+    }
+    return table_of(first, second), values
+
+
+def expected(table: TableDef, values: Values, column: ColumnDef) -> list[StorageValue]:
+    for old in table.columns_at(1):
+        if old.column_id == column.column_id:
+            return [
+                converted_value(value, old.data_type, column.data_type, column=column.name)
+                for value in values[old.name]
+            ]
+    return [column.fill] * len(next(iter(values.values())))

@@ -30,7 +30,7 @@ def index_of(keys: list[StorageValue], data_type: KalamDataType, pieces: int = 2
     return KeyIndex(column, np.arange(len(keys), dtype=np.int64) * 3, data_type)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(data=st.data(), data_type=st.sampled_from(KEYS))
 def test_a_key_is_found_at_its_latest_row_and_others_are_not(
     data: st.DataObject, data_type: KalamDataType

@@ -58,7 +58,7 @@ def columns(draw: st.DrawFn) -> tuple[types.KalamDataType, list[types.StorageVal
     return data_type, draw(st.lists(nullable(data_type), min_size=1, max_size=4))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(column=columns())
 @example(column=(types.DOUBLE, [math.inf, -math.inf, 1e22, -0.0]))
 @example(column=(types.UBIGINT, [2**64 - 1, 0]))

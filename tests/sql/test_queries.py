@@ -19,43 +19,60 @@ from kalamdb_lab.sql.dialect import KALAM_SQL
 from kalamdb_lab.sql.parse import parse_script
 from kalamdb_lab.sql.queries import parse_expression, parse_query
 
-QUERIES = """
-SELECT 1
-SELECT a, b AS c, t.*, "X y" FROM t AS u(a, b)
-SELECT DISTINCT ON (a, b) a FROM t ORDER BY a DESC, b NULLS FIRST, c NULLS LAST, d DESC NULLS LAST
-SELECT * FROM a LEFT JOIN b USING (i, x) RIGHT JOIN c ON c.i = a.i FULL JOIN d ON true CROSS JOIN e, f
-SELECT * FROM a NATURAL JOIN b SEMI JOIN c ON a.x = c.x ANTI JOIN d ON true ASOF JOIN e ON a.t >= e.t
-SELECT * FROM a LEFT JOIN (b JOIN c ON b.x = c.x) ON a.x = b.x
-SELECT * FROM a JOIN b JOIN c ON b.x = c.x ON a.x = b.x
-SELECT * FROM a, LATERAL (SELECT * FROM b WHERE b.x = a.x) AS l LEFT JOIN LATERAL (SELECT 1) AS m ON true
-SELECT * FROM (VALUES (1, 'a'), (2, 'b')) AS v(x, y)
-SELECT * FROM range(0, 10) AS r(i), generate_series(1, 5), all_users('a.b') AS x
-SELECT count(*), count(DISTINCT a), sum(a) FILTER (WHERE b) FROM t GROUP BY ROLLUP (a, b)
-SELECT a FROM t GROUP BY GROUPING SETS ((a), (b, c), ())
-SELECT a FROM t GROUP BY CUBE (a, b) HAVING count(*) > 1
-SELECT sum(y) OVER (w RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM t WINDOW w AS (ORDER BY c DESC)
-SELECT row_number() OVER (PARTITION BY a ORDER BY b DESC ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM t
-SELECT a FROM t QUALIFY row_number() OVER (ORDER BY a) = 1
-SELECT a FROM t UNION ALL SELECT b FROM u EXCEPT SELECT c FROM v INTERSECT ALL SELECT d FROM w ORDER BY 1 LIMIT 3 OFFSET 1
-(SELECT 1) UNION (SELECT 2)
-WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 5), s AS (SELECT 1) SELECT * FROM r, s
-SELECT CASE WHEN a THEN 1 ELSE 2 END, CASE a WHEN 1 THEN 'x' END
-SELECT CAST(a AS INT), a::TEXT, TRY_CAST(a AS DOUBLE), a::DECIMAL(5, 2), a::EMBEDDING(3), a::INT[]
-SELECT a IN (1, 2), a NOT IN (SELECT 1), a BETWEEN 1 AND 2, a LIKE 'x%', a NOT ILIKE 'y', a IS DISTINCT FROM b
-SELECT a IS NOT DISTINCT FROM b, a IS NOT NULL, NOT a, a IS TRUE, EXISTS (SELECT 1), a > ALL (SELECT 1)
-SELECT 'a' || 'b' || c, j -> 'a', j ->> 0, j -> '$.a.b', (j ->> 'a') = 'b'
-SELECT EXTRACT(YEAR FROM d), date_trunc('month', d), d + INTERVAL '1 day', d - INTERVAL 3 HOUR, DATE '2020-01-01'
-SELECT x[1], x[1:2], x[-1], x[:2], x[2:], {'a': 1, 'from': 2}, [1, 2, 3], MAP {'a': 1}, (a).b, ARRAY[1, 2]
-SELECT -1, - -1, ~5, 2 ^ 3, 7 // 2, 7 % 2, 7 / 2, 1 << 2, 8 >> 1, 5 & 3, 5 | 2, X'0AFF'
-SELECT coalesce(a, b), nullif(a, b), round(a, 2), string_agg(a, ','), array_agg(a ORDER BY b DESC)
-SELECT SNOWFLAKE_ID(), UUID_V7(), ULID(), CURRENT_USER(), CURRENT_USER, now(), CURRENT_DATE
-SELECT a FROM t WHERE a = ? AND b IN (?, ?) LIMIT ? OFFSET ?
-SELECT * EXCLUDE (a), * REPLACE (a + 1 AS a) FROM t
-SELECT a AS "from", b "Track No", c as Größe, d AS "say ""x"" y" FROM t
-SELECT * FROM default.t, system.users
-SELECT unnest(x), list_transform(l, lambda x: x + 1) FROM t
+QUERIES = [
+    query.strip()
+    for query in """
+SELECT 1;
+SELECT a, b AS c, t.*, "X y" FROM t AS u(a, b);
+SELECT DISTINCT ON (a, b) a FROM t ORDER BY a DESC, b NULLS FIRST, c NULLS LAST, d DESC NULLS
+  LAST;
+SELECT * FROM a LEFT JOIN b USING (i, x) RIGHT JOIN c ON c.i = a.i FULL JOIN d ON true CROSS
+  JOIN e, f;
+SELECT * FROM a NATURAL JOIN b SEMI JOIN c ON a.x = c.x ANTI JOIN d ON true ASOF JOIN e ON a.t
+  >= e.t;
+SELECT * FROM a LEFT JOIN (b JOIN c ON b.x = c.x) ON a.x = b.x;
+SELECT * FROM a JOIN b JOIN c ON b.x = c.x ON a.x = b.x;
+SELECT * FROM a, LATERAL (SELECT * FROM b WHERE b.x = a.x) AS l LEFT JOIN LATERAL (SELECT 1)
+  AS m ON true;
+SELECT * FROM (VALUES (1, 'a'), (2, 'b')) AS v(x, y);
+SELECT * FROM range(0, 10) AS r(i), generate_series(1, 5), all_users('a.b') AS x;
+SELECT count(*), count(DISTINCT a), sum(a) FILTER (WHERE b) FROM t GROUP BY ROLLUP (a, b);
+SELECT a FROM t GROUP BY GROUPING SETS ((a), (b, c), ());
+SELECT a FROM t GROUP BY CUBE (a, b) HAVING count(*) > 1;
+SELECT sum(y) OVER (w RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM t WINDOW w AS
+  (ORDER BY c DESC);
+SELECT row_number() OVER (PARTITION BY a ORDER BY b DESC ROWS BETWEEN 1 PRECEDING AND CURRENT
+  ROW) FROM t;
+SELECT a FROM t QUALIFY row_number() OVER (ORDER BY a) = 1;
+SELECT a FROM t UNION ALL SELECT b FROM u EXCEPT SELECT c FROM v INTERSECT ALL SELECT d FROM w
+  ORDER BY 1 LIMIT 3 OFFSET 1;
+(SELECT 1) UNION (SELECT 2);
+WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 5), s AS (SELECT 1)
+  SELECT * FROM r, s;
+SELECT CASE WHEN a THEN 1 ELSE 2 END, CASE a WHEN 1 THEN 'x' END;
+SELECT CAST(a AS INT), a::TEXT, TRY_CAST(a AS DOUBLE), a::DECIMAL(5, 2), a::EMBEDDING(3),
+  a::INT[];
+SELECT a IN (1, 2), a NOT IN (SELECT 1), a BETWEEN 1 AND 2, a LIKE 'x%', a NOT ILIKE 'y', a IS
+  DISTINCT FROM b;
+SELECT a IS NOT DISTINCT FROM b, a IS NOT NULL, NOT a, a IS TRUE, EXISTS (SELECT 1), a > ALL
+  (SELECT 1);
+SELECT 'a' || 'b' || c, j -> 'a', j ->> 0, j -> '$.a.b', (j ->> 'a') = 'b';
+SELECT EXTRACT(YEAR FROM d), date_trunc('month', d), d + INTERVAL '1 day', d - INTERVAL 3
+  HOUR, DATE '2020-01-01';
+SELECT x[1], x[1:2], x[-1], x[:2], x[2:], {'a': 1, 'from': 2}, [1, 2, 3], MAP {'a': 1}, (a).b,
+  ARRAY[1, 2];
+SELECT -1, - -1, ~5, 2 ^ 3, 7 // 2, 7 % 2, 7 / 2, 1 << 2, 8 >> 1, 5 & 3, 5 | 2, X'0AFF';
+SELECT coalesce(a, b), nullif(a, b), round(a, 2), string_agg(a, ','), array_agg(a ORDER BY b
+  DESC);
+SELECT SNOWFLAKE_ID(), UUID_V7(), ULID(), CURRENT_USER(), CURRENT_USER, now(), CURRENT_DATE;
+SELECT a FROM t WHERE a = ? AND b IN (?, ?) LIMIT ? OFFSET ?;
+SELECT * EXCLUDE (a), * REPLACE (a + 1 AS a) FROM t;
+SELECT a AS "from", b "Track No", c as Größe, d AS "say ""x"" y" FROM t;
+SELECT * FROM default.t, system.users;
+SELECT unnest(x), list_transform(l, lambda x: x + 1) FROM t;
 SELECT * FROM t WHERE (a, b) IN ((1, 2), (3, 4)) AND (a, b) = (1, 2)
-""".strip().splitlines()
+""".split(";")
+]
 
 
 @pytest.mark.parametrize("text", QUERIES)

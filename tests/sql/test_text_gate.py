@@ -72,9 +72,7 @@ def test_letters_of_other_languages_make_aliases() -> None:
 
 @pytest.mark.parametrize("text", ["", " \n\t", ";", " ; ;; -- nothing\n /* a /* b */ c */ ;"])
 def test_a_text_without_a_statement_is_refused(text: str) -> None:
-    with pytest.raises(
-        EmptyStatementError, match=r"^Empty statement: there is no SQL to run$"
-    ):
+    with pytest.raises(EmptyStatementError, match=r"^Empty statement: there is no SQL to run$"):
         parse_script(text)
 
 

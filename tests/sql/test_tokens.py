@@ -21,7 +21,9 @@ def sql_of(text: str) -> str:
 
 
 def test_statements_end_at_semicolons_outside_quotes_comments_and_parentheses() -> None:
-    assert texts("SELECT ';' ; SELECT \";\" -- ;\n;; EXECUTE AS USER 'x' (SELECT 1; SELECT 2);") == [
+    assert texts(
+        "SELECT ';' ; SELECT \";\" -- ;\n;; EXECUTE AS USER 'x' (SELECT 1; SELECT 2);"
+    ) == [
         "SELECT ';'",
         'SELECT ";"',
         "EXECUTE AS USER 'x' (SELECT 1; SELECT 2)",
@@ -100,14 +102,18 @@ def test_other_databases_literals_are_refused(text: str) -> None:
         list(tokenize(f"SELECT {text}"))
 
 
-@pytest.mark.parametrize("operator", ["!", "@", "#", "<=>", "`", "\\", "||/", "~*", "!~", "@>", "<->"])
+@pytest.mark.parametrize(
+    "operator", ["!", "@", "#", "<=>", "`", "\\", "||/", "~*", "!~", "@>", "<->"]
+)
 def test_operators_of_other_databases_are_refused(operator: str) -> None:
     for text in (f"SELECT a {operator} b", f"SELECT {operator} 5", f"SELECT 5 {operator}"):
         with pytest.raises(SqlSyntaxError, match="^Syntax error near "):
             parse_expression(text.removeprefix("SELECT "))
 
 
-@pytest.mark.parametrize("text", ["a ~ 'x'", "1 < < 2", "'a' 'b'", "a.'b'", "'a'.b", ":x", "a, , b"])
+@pytest.mark.parametrize(
+    "text", ["a ~ 'x'", "1 < < 2", "'a' 'b'", "a.'b'", "'a'.b", ":x", "a, , b"]
+)
 def test_what_would_be_read_as_something_else_is_refused(text: str) -> None:
     with pytest.raises(SqlSyntaxError, match="^Syntax error near "):
         list(tokenize(f"SELECT {text}"))
