@@ -18,7 +18,7 @@ from kalamdb_lab.errors import LimitError, NotSupportedError
 MAX_VALUE_BYTES: Final = 64 << 20
 _MAX_WORST_CASE_BYTES: Final = 8 * MAX_VALUE_BYTES
 _MAX_PADDED: Final = MAX_VALUE_BYTES // 4
-_MAX_ELEMENTS: Final = MAX_VALUE_BYTES // 8
+_MAX_ELEMENTS: Final = MAX_VALUE_BYTES // 64
 _MAX_DISTANCE_STEPS: Final = 4_000_000
 _SIMPLE_NODES: Final = 12
 
@@ -71,11 +71,10 @@ def once(values: Sequence[exp.Expr], build: Build) -> exp.Expr:
             ]
         )
         fields = [
-            call("struct_extract", exp.column(name.copy()), exp.Literal.string(key))
-            for key in keys
+            call("struct_extract", exp.column(name.copy()), exp.Literal.string(key)) for key in keys
         ]
     function = exp.Lambda(this=build(fields), expressions=[name], colon=True)
-    listed = call("list_transform", exp.Array(expressions=[bound]), function)
+    listed = call("list_transform", call("list_value", bound), function)
     return call("list_extract", listed, exp.Literal.number(1))
 
 
@@ -162,9 +161,7 @@ def _repeat(text: exp.Expr, times: exp.Expr) -> exp.Expr:
 
     def build(values: Sequence[exp.Expr]) -> exp.Expr:
         value, number = values
-        size = exp.Mul(
-            this=exp.cast(number.copy(), "DOUBLE"), expression=_bytes(value)
-        )
+        size = exp.Mul(this=exp.cast(number.copy(), "DOUBLE"), expression=_bytes(value))
         limited = _if(_above(size, MAX_VALUE_BYTES), VALUE_TOO_LARGE, number)
         return call("repeat", value.copy(), limited)
 
@@ -341,7 +338,8 @@ _GUARDS: Final[dict[type[exp.Expr], Callable[[exp.Expr], exp.Expr | None]]] = {
     exp.RegexpReplace: _regexp_replace,
     exp.Levenshtein: lambda node: _distance("levenshtein", [node.this, node.expression]),
     exp.JarowinklerSimilarity: lambda node: _distance(
-        "jaro_winkler_similarity", [node.this, node.expression]  # sqlglot compares in upper case
+        "jaro_winkler_similarity",
+        [node.this, node.expression],  # sqlglot compares in upper case
     ),
     exp.Format: lambda node: _formatted("format", [node.this, *node.expressions]),
     exp.ArrayToString: _joined,

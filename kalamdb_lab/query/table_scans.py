@@ -198,6 +198,7 @@ class TableScans:
         hot, hot_deleted = snapshot.hot, snapshot.hot_deleted
         if table.kind is TableKind.STREAM:
             hot, hot_deleted = self._unexpired(table, snapshot, hot), hot_deleted.slice(0, 0)
+        columns = columns or ("_seq",)  # a table without columns would have no rows
         rows = _selected(hot, columns, deleted=None)
         if request.include_deleted and hot_deleted.num_rows:
             rows = pa.concat_tables([rows, _selected(hot_deleted, columns, deleted=True)])
@@ -231,7 +232,8 @@ class TableScans:
             kept = ~_mask(rows.column("_seq").to_numpy(), hidden)
             rows = rows.filter(pa.array(kept))
             flags = None if flags is None else flags[kept]
-        chosen = _selected(rows, columns, deleted=False if flags is None else pa.array(flags))
+        shown = columns or ("_seq",)
+        chosen = _selected(rows, shown, deleted=False if flags is None else pa.array(flags))
         return ArrowPart(_prefixed(chosen, request.columns, prefix))
 
     def _from_parquet(

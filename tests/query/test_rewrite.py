@@ -9,13 +9,15 @@ import pytest
 import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
-from query_world import World
+from query_world import Catalog, World
 
 from kalamdb_lab.errors import (
     DivisionByZeroError,
     InvalidValueError,
     ValueOutOfRangeError,
 )
+from kalamdb_lab.query.duck import DuckEngine
+from kalamdb_lab.query.planner import Planner
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,8 @@ def test_a_guarded_expression_may_be_grouped(world: World) -> None:
 
 
 @given(left=st.integers(-(2**31), 2**31 - 1), right=st.integers(-(2**31), 2**31 - 1))
-def test_division_of_whole_numbers_truncates(world: World, left: int, right: int) -> None:
+def test_division_of_whole_numbers_truncates(engine: DuckEngine, left: int, right: int) -> None:
+    world = World(Planner(engine), Catalog())
     if right == 0:
         with pytest.raises(DivisionByZeroError):
             world.rows("SELECT ? / ?", left, right)
