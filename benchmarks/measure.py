@@ -47,6 +47,13 @@ class Samples:
         """Median time of the processors: what is left of a time when the machine is busy."""
         return statistics.median(self.cpu_s) * 1_000
 
+    def each(self, count: int) -> Samples:
+        """Return the times of one of ``count`` things that a sample did."""
+        return Samples(
+            tuple(second / count for second in self.wall_s),
+            tuple(second / count for second in self.cpu_s),
+        )
+
 
 def interleaved(
     contenders: Mapping[str, Callable[[], object]],

@@ -60,7 +60,7 @@ class IdGenerator:
     ----------
     clock : Clock
     node_id : callable
-        Gives 0 to 1023 at the first id; two processes of one database should differ in it.
+        Gives 0 to 1023; two processes of one database should differ in it.
 
     Notes
     -----
@@ -72,7 +72,6 @@ class IdGenerator:
     def __init__(self, clock: Clock, node_id: Callable[[], int]) -> None:
         self._clock = clock
         self._node_id = node_id
-        self._node_bits: int | None = None
         self._lock = threading.Lock()
         self._last_ms = 0
         self._sequence = 0
@@ -84,9 +83,9 @@ class IdGenerator:
     def snowflake_ids(self, count: int) -> list[int]:
         """Return ``count`` growing ids."""
         ids: list[int] = []
+        # Asked for before the lock is taken: it may wait for a writer that waits for an id.
+        node_bits = (self._node_id() & ((1 << _NODE_BITS) - 1)) << _SEQUENCE_BITS
         with self._lock:
-            if self._node_bits is None:
-                self._node_bits = (self._node_id() & ((1 << _NODE_BITS) - 1)) << _SEQUENCE_BITS
             now_ms = self._clock.now_us() // 1_000 - SNOWFLAKE_EPOCH_MS
             if now_ms > self._last_ms:
                 self._last_ms, self._sequence = now_ms, 0
@@ -94,7 +93,7 @@ class IdGenerator:
                 if self._sequence >> _SEQUENCE_BITS:
                     self._last_ms, self._sequence = self._last_ms + 1, 0
                 high = self._last_ms << (_NODE_BITS + _SEQUENCE_BITS)
-                ids.append(high | self._node_bits | self._sequence)
+                ids.append(high | node_bits | self._sequence)
                 self._sequence += 1
         return ids
 

@@ -48,7 +48,7 @@ class AppContext:
             busy_timeout_s=self.settings.busy_timeout_s,
             shown_as=shown_as,
         )
-        self.ids = IdGenerator(clock, self.store.next_node_id)
+        self.ids = IdGenerator(clock, self.store.node_id)
         cache = SegmentCache(self.settings.cache_bytes)
         self.reader = SegmentReader(self._storage, cache)
         self.log = CommitLog(self.store, clock, self.reader.seq_numbers)

@@ -108,7 +108,7 @@ def _location(cell: str, place: Place, secrets: Sequence[str]) -> list[str]:
         column += bool(start)
     shown = printable(line.replace("\t", " "))
     caret = " " * (column - 1) + "^" * max(1, min(width, len(line) - column + 1))
-    location = [f"    {shown}", f"    {_RED}{caret}{_PLAIN}"]
+    location = [f"    {shown}", f"    {_BOLD}{_RED}{caret}{_PLAIN}"]
     return [f"{where}:", *location] if where else location
 
 

@@ -225,11 +225,9 @@ def _unique(names: list[str]) -> list[str]:
     unique: list[str] = []
     for name in names:
         own, number = name, 1
-        while own in seen:
+        while own in seen or (own != name and own in taken):
             own = f"{name}_{number}"
             number += 1
-            if own in taken:
-                continue
         seen.add(own)
         unique.append(own)
     return unique

@@ -114,7 +114,25 @@ def joined(parts: Sequence[Part]) -> pa.Table:
     if len(tables) == 1:
         return tables[0]
     kept = [table for table in tables if table.num_rows] or tables[:1]
-    return kept[0] if len(kept) == 1 else pa.concat_tables(kept)
+    return kept[0] if len(kept) == 1 else pa.concat_tables(_encoded_alike(kept))
+
+
+def _encoded_alike(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """Make text columns dictionaries in all tables if they are so in one."""
+    schemas = [table.schema for table in tables]
+    if all(schema.equals(schemas[0]) for schema in schemas):
+        return list(tables)
+    alike = []
+    for table in tables:
+        columns = [
+            column.dictionary_encode()
+            if not pa.types.is_dictionary(column.type)
+            and any(pa.types.is_dictionary(schema.field(at).type) for schema in schemas)
+            else column
+            for at, column in enumerate(table.columns)
+        ]
+        alike.append(pa.table(columns, names=table.column_names))
+    return alike
 
 
 def mixed_source(marker: str, request: ScanRequest, parts: Sequence[Part]) -> Source:
@@ -126,7 +144,7 @@ def mixed_source(marker: str, request: ScanRequest, parts: Sequence[Part]) -> So
         source.relations[marker] = joined(arrow)
         columns = ", ".join(map(quoted, request.columns))
         selects.append(f"SELECT {columns} FROM {arrow_source(marker, request)}")
-    files = [part for part in parts if isinstance(part, ParquetPart)]
+    files = [part for part in parts if isinstance(part, ParquetPart) and part.paths]
     for number, part in enumerate(files):
         source.directories |= frozenset(part.directories)
         selects.append(_parquet_select(f"{marker}_{number}", request, part, source))

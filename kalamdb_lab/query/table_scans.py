@@ -224,7 +224,12 @@ class TableScans:
         hidden = _left_out(view, request)
         wanted = [name for name in columns if name not in SYSTEM_COLUMNS]
         shows_seq = "_seq" in columns or len(view.removed) > 0 or not wanted
-        rows = self._reader.read(view.meta, table, [*wanted, *(["_seq"] if shows_seq else [])])
+        rows = self._reader.read(
+            view.meta,
+            table,
+            [*wanted, *(["_seq"] if shows_seq else [])],
+            keep_dictionaries=True,
+        )
         flags = None
         if "_deleted" in columns and request.include_deleted and len(view.deleted):
             flags = _mask(rows.column("_seq").to_numpy(), view.deleted)

@@ -13,7 +13,7 @@ import xxhash
 
 from kalamdb_lab.arrow.schemas import arrow_type, field_for, logical_field
 from kalamdb_lab.errors import CorruptError
-from kalamdb_lab.model.datatypes import BIGINT, TypeKind
+from kalamdb_lab.model.datatypes import BIGINT, TEXT, TypeKind
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, TableDef
 from kalamdb_lab.segments.cache import CacheKey, SegmentCache
@@ -55,7 +55,14 @@ class SegmentReader:
         self._verified: set[tuple[int, int]] = set()
         self._plans: dict[tuple[int, int, tuple[str, ...]], _Plan] = {}
 
-    def read(self, meta: SegmentMeta, table: TableDef, columns: Sequence[str]) -> pa.Table:
+    def read(
+        self,
+        meta: SegmentMeta,
+        table: TableDef,
+        columns: Sequence[str],
+        *,
+        keep_dictionaries: bool = False,
+    ) -> pa.Table:
         """Return all rows of a segment.
 
         Parameters
@@ -63,6 +70,9 @@ class SegmentReader:
         columns : sequence of str
             Names in the newest schema version as they are spelled there, hidden ones too, and
             ``_seq``, in any order.
+        keep_dictionaries : bool
+            True leaves TEXT that the file holds as dictionaries in that form: less memory, and a
+            third of the work for an engine that groups by it.
 
         Returns
         -------
@@ -78,7 +88,12 @@ class SegmentReader:
             The storage cannot be reached.
         """
         _, wanted, schema = self._plan(table, columns)
-        return pa.Table.from_arrays(self._arrays(meta, table, wanted), schema=schema)
+        arrays = self._arrays(meta, table, wanted)
+        if keep_dictionaries:
+            schema = _with_dictionaries(schema, arrays)
+        else:
+            arrays = [_without_dictionary(array) for array in arrays]
+        return pa.Table.from_arrays(arrays, schema=schema)
 
     def read_rows(
         self, meta: SegmentMeta, table: TableDef, columns: Sequence[str], seqs: Sequence[int]
@@ -94,7 +109,9 @@ class SegmentReader:
         places[places == len(numbers)] = 0
         places = places[numbers[places] == given]
         if meta.size_bytes * _DECODED_RATIO <= self._cache.budget_bytes:
-            return self.read(meta, table, columns).take(pa.array(places))
+            rows = self.read(meta, table, columns, keep_dictionaries=True).take(pa.array(places))
+            plain = [_without_dictionary(column) for column in rows.columns]
+            return pa.Table.from_arrays(plain, schema=self._plan(table, columns)[2])
         return self._taken(meta, table, columns, places)
 
     def seq_numbers(self, meta: SegmentMeta, table: TableDef) -> Numbers:
@@ -154,7 +171,8 @@ class SegmentReader:
         in_file = [old for old in stored if old is not None]
         decoded: dict[int, pa.ChunkedArray] = {}
         if in_file:
-            decoded = _decoded(self._parquet(meta, table), in_file, table)
+            text = [old.name for old in in_file if old.data_type == TEXT]
+            decoded = _decoded(self._parquet(meta, table, text), in_file, table)
         loaded: dict[int, pa.ChunkedArray] = {}
         for item, old in zip(missing, stored, strict=True):
             size_bytes = 0
@@ -168,7 +186,7 @@ class SegmentReader:
                 array = decoded[old.column_id]
             if old is not None and old.data_type != item.data_type:
                 array = converted(
-                    array, old.data_type, item.data_type, column=item.name, unfit_is_null=True
+                    _without_dictionary(array), old.data_type, item.data_type, column=item.name, unfit_is_null=True
                 )
                 size_bytes = 0
             self._cache.put(
@@ -212,10 +230,22 @@ class SegmentReader:
                 arrays.append(self._arrays(meta, table, [item])[0].take(pa.array(places)))
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def _parquet(self, meta: SegmentMeta, table: TableDef) -> pq.ParquetFile:
+    def _parquet(
+        self, meta: SegmentMeta, table: TableDef, text: Sequence[str] = ()
+    ) -> pq.ParquetFile:
+        """Open the file; those columns of ``text`` that it holds as dictionaries stay so."""
         data = self._parquet_bytes(meta, table)
         try:
-            return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+            file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+            encoded = _with_dictionary_pages(file.metadata, text)
+            if not encoded:
+                return file
+            return pq.ParquetFile(
+                pa.BufferReader(data),
+                metadata=file.metadata,
+                read_dictionary=encoded,
+                page_checksum_verification=True,
+            )
         except (pa.ArrowException, OSError):
             raise damaged(table) from None
 
@@ -302,6 +332,34 @@ def _decoded(
     for column in columns:
         # A name with a dot makes the file give more columns than were asked for.
         array = rows.column(rows.schema.get_field_index(column.name))
-        is_vector = column.data_type.kind is TypeKind.EMBEDDING
-        result[column.column_id] = array if is_vector else from_file(array, column.data_type)
+        if pa.types.is_dictionary(array.type):
+            # One dictionary for all row groups, which an engine then looks at once.
+            result[column.column_id] = array.unify_dictionaries()
+        elif column.data_type.kind is TypeKind.EMBEDDING:
+            result[column.column_id] = array
+        else:
+            result[column.column_id] = from_file(array, column.data_type)
     return result
+
+
+def _with_dictionary_pages(metadata: pq.FileMetaData, names: Sequence[str]) -> list[str]:
+    if not names or not metadata.num_row_groups:
+        return []
+    group = metadata.row_group(0)
+    columns = (group.column(at) for at in range(group.num_columns))
+    wanted = set(names)
+    return [
+        column.path_in_schema
+        for column in columns
+        if column.path_in_schema in wanted and column.has_dictionary_page
+    ]
+
+
+def _without_dictionary(array: pa.ChunkedArray) -> pa.ChunkedArray:
+    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+
+
+def _with_dictionaries(schema: pa.Schema, arrays: Sequence[pa.ChunkedArray]) -> pa.Schema:
+    return pa.schema(
+        [field.with_type(array.type) for field, array in zip(schema, arrays, strict=True)]
+    )

@@ -188,8 +188,11 @@ class Store(Protocol):
         """End the lease of a node."""
         ...
 
-    def next_node_id(self) -> int:
-        """Return a number for this opening of the database, growing from 1."""
+    def node_id(self) -> int:
+        """Return the number of this opening of the database: they grow from 1.
+
+        It is taken with the first write transaction, and may be asked for within one.
+        """
         ...
 
     def close(self) -> None:

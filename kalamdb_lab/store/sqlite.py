@@ -81,6 +81,7 @@ class SqliteStore:
         self._busy_timeout_s = busy_timeout_s
         self._pid = os.getpid()
         self._closed = False
+        self._node_id: int | None = None
         self._write_lock = threading.RLock()
         self._read_lock = threading.RLock()
         try:
@@ -169,7 +170,10 @@ class SqliteStore:
         try:
             try:
                 self._begin_immediate()
+                is_first = self._node_id is None
                 try:
+                    if is_first:  # inside the block it could not be asked for
+                        self._node_id = _new_node_id(self._writer)
                     transaction = SqliteWriteTransaction(self._writer)
                     yield transaction
                     transaction.finish()
@@ -177,6 +181,7 @@ class SqliteStore:
                 except BaseException:
                     if self._writer.in_transaction:
                         self._writer.execute("ROLLBACK")
+                        self._node_id = None if is_first else self._node_id
                     raise
             except sqlite3.Error as error:
                 raise _translated(error, self._shown_as) from None
@@ -211,12 +216,11 @@ class SqliteStore:
         with self._plain_write() as connection:
             connection.execute("DELETE FROM leases WHERE node_id = ?", (node_id,))
 
-    def next_node_id(self) -> int:
-        with self._plain_write() as connection:
-            row = connection.execute(
-                "UPDATE meta SET value = value + 1 WHERE key = 'opens' RETURNING value"
-            ).fetchone()
-        return int(row[0])
+    def node_id(self) -> int:
+        while (node_id := self._node_id) is None:
+            with self.write():
+                pass  # the first write transaction takes it
+        return node_id
 
     @contextmanager
     def _plain_write(self) -> Iterator[sqlite3.Connection]:
@@ -229,3 +233,10 @@ class SqliteStore:
                 self._closed = True
                 self._reader.close()
                 self._writer.close()
+
+
+def _new_node_id(connection: sqlite3.Connection) -> int:
+    row = connection.execute(
+        "UPDATE meta SET value = value + 1 WHERE key = 'opens' RETURNING value"
+    ).fetchone()
+    return int(row[0])

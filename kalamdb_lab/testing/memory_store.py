@@ -26,7 +26,6 @@ class _State:
     last_seq: int = 0
     last_segment_id: int = 0
     log_start: int = 0
-    opens: int = 0
     entries: list[Entry] = field(default_factory=list)
     flushed: set[int] = field(default_factory=set)
     segments: dict[int, _Segment] = field(default_factory=dict)
@@ -74,10 +73,8 @@ class MemoryStore:
         with self.write() as transaction:
             transaction.state.leases.pop(node_id, None)
 
-    def next_node_id(self) -> int:
-        with self.write() as transaction:
-            transaction.state.opens += 1
-            return transaction.state.opens
+    def node_id(self) -> int:
+        return 1
 
     def close(self) -> None:
         self._closed = True

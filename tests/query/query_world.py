@@ -190,6 +190,12 @@ class Catalog:
             rows = pa.concat_tables([rows, gone])
         return (ArrowPart(rows.select(list(request.columns))),)
 
+    def view(self, name: str, sql: str, columns: tuple[str, ...] | None = None) -> None:
+        self.views[name] = View(name, parse_query(sql), columns)
+
+    def scan_all(self, name: str) -> pa.Table:
+        return self._flagged(table_of(name, ROWS[self.user, name]), False)
+
     def _flagged(self, rows: pa.Table, deleted: bool) -> pa.Table:
         return rows.append_column("_deleted", pa.array([deleted] * rows.num_rows, pa.bool_()))
 
@@ -236,4 +242,4 @@ class World:
         return str(kalam_type(self.table(sql, *parameters).schema.field(0)))
 
     def view(self, name: str, sql: str, columns: tuple[str, ...] | None = None) -> None:
-        self.catalog.views[name] = View(name, parse_query(sql), columns)
+        self.catalog.view(name, sql, columns)
