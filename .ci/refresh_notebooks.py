@@ -19,7 +19,7 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 def refresh(path: Path) -> None:
     """Run one notebook in its own folder and write it back."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     client = NotebookClient(
         notebook,
@@ -35,7 +35,7 @@ def refresh(path: Path) -> None:
         cell["id"] = f"cell-{number:02}"  # or every run would change every cell
         cell.metadata.pop("execution", None)
     nbformat.validate(notebook)
-    nbformat.write(notebook, path)
+    nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
 
 
 def main(arguments: list[str]) -> None:

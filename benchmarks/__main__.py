@@ -1,8 +1,8 @@
 """Runs the questions and writes ``results/<date>.json`` and ``results/<date>.md``.
 
-Usage: ``python -m benchmarks [--only NAME ...] [--small | --full] [--folder DIR]``. With ``--only``
-the other questions of that date keep their results, so a peer that needs another environment is
-measured there and joins the same file.
+Usage: ``python -m benchmarks [--only NAME ...] [--small | --full] [--folder DIR]``. With
+``--only``, the other questions of that date keep their results, so a peer that needs another
+environment is measured there and joins the same file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> int:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--small", action="store_true", help="small data, no results written")
     size.add_argument("--full", action="store_true", help="10,000 users; takes minutes more")
-    parser.add_argument("--folder", type=Path, help="where data is made; kept for the next run")
+    parser.add_argument("--folder", type=Path, help="make the data here and not in the system's")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where to write")
     given = parser.parse_args()
     scale = Scale.SMALL if given.small else Scale.FULL if given.full else Scale.STANDARD
@@ -42,11 +42,9 @@ def main() -> int:
             load = report.load_average()
             print(f"{name} ...", end=" ", flush=True)
             started = time.perf_counter()
-            own = Path(fresh) / name
-            own.mkdir()
-            shared = own if given.folder is None else given.folder
             try:
-                findings = module.measure(scale, shared if keeps_data(module) else own)
+                # One folder for all: what one question made, another one may read.
+                findings = module.measure(scale, Path(fresh))
             except AssertionError as error:
                 wrong.append(name)
                 print(f"WRONG ANSWER {error}")
@@ -62,11 +60,6 @@ def main() -> int:
                 text = report.markdown(results)
                 path.with_suffix(".md").write_text(text, encoding="utf-8")
     return 1 if wrong else 0
-
-
-def keeps_data(module: object) -> bool:
-    """Return whether a question's data is only read, so that a later run may use it again."""
-    return bool(getattr(module, "DATA_IS_KEPT", False))
 
 
 if __name__ == "__main__":

@@ -91,11 +91,18 @@ def measure(scale: Scale, folder: Path) -> list[Finding]:
         twice = pooled(second[name])
         found += [
             Figure(
-                f"{name}: first", opened[OURS], PARQUET, opened[PARQUET], Budget("ratio", 1.1),
+                f"{name}: first",
+                opened[OURS],
+                PARQUET,
+                opened[PARQUET],
+                Budget("ratio", 1.1),
                 f"asked a second time, which decodes: {twice.wall_ms:.0f} ms",
             ),
             Figure(
-                f"{name}: again", again[name][OURS], PARQUET, again[name][PARQUET],
+                f"{name}: again",
+                again[name][OURS],
+                PARQUET,
+                again[name][PARQUET],
                 Budget("ratio", 0.5),
             ),
             Figure(

@@ -1,7 +1,7 @@
 """What do `import kalamdb_lab` and `%load_ext kalamdb_lab` cost in a new process?
 
-Sketch: the package itself loads its errors and the clock, a dozen small modules: 10 ms. ibis, pandas,
-pyarrow and DuckDB take 0.1 to 1 s each, so they must wait for the first `open`. The extension
+Sketch: the package itself loads its errors and the clock, a dozen small modules: 10 ms. ibis,
+pandas, pyarrow and DuckDB take 0.1 to 1 s each, so they must wait for the first `open`. The extension
 loads the magics, which need IPython (there already) and the engine's faces.
 Data: none; each sample is a process of its own, timed from within, bytecode already written.
 Peers: none; `import duckdb` for scale.

@@ -62,15 +62,19 @@ def measure(scale: Scale, folder: Path) -> list[Finding]:
         found += [
             Figure(
                 f"GROUP BY over own 200 rows, {users:,} users",
-                times[str(users)], peer, times[str(few)], budget,
+                times[str(users)],
+                peer,
+                times[str(few)],
+                budget,
             ),
             Figure(
                 f"one own row by key, {users:,} users",
-                by_key[str(users)], peer, by_key[str(few)], budget,
+                by_key[str(users)],
+                peer,
+                by_key[str(few)],
+                budget,
             ),
-            Figure(
-                f"first read after opening, {users:,} users", first[users], peer, first[few]
-            ),
+            Figure(f"first read after opening, {users:,} users", first[users], peer, first[few]),
         ]
     return found
 

@@ -7,7 +7,7 @@ Python values again: 0.1 ms hot, 0.15 ms flushed. DuckDB finds the row by its ke
 Data: (id BIGINT key, body TEXT of 200 bytes, n INT), seed 7, keys in random order; 20,000 hot rows
 in one table, 1,000,000 flushed ones in another. Each read asks for another key. The first read
 after opening has to decode the key column.
-Peers: the same prepared text with a parameter on a DuckDB file with the same rows and a primary key.
+Peers: the same text with a parameter on a DuckDB file with the same rows and a primary key.
 """
 
 from __future__ import annotations

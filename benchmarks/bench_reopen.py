@@ -28,9 +28,10 @@ def measure(scale: Scale, folder: Path) -> list[Finding]:
     """Open and close; open, ask and close."""
     tables = scale.of(5, 1_000)
     path, peer_path = folder / "tables.kalam", folder / "tables.duckdb"
-    with kalam_database(path, durability="normal") as database, duckdb.connect(
-        str(peer_path)
-    ) as peer:
+    with (
+        kalam_database(path, durability="normal") as database,
+        duckdb.connect(str(peer_path)) as peer,
+    ):
         session = database.session(namespace=NAMESPACE)
         for number in range(tables):
             session.execute(TABLE.format(number))

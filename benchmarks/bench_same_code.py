@@ -1,10 +1,10 @@
 """Do a view and a system table cost more than what they stand for?
 
-Sketch: a view is expanded in the tree when the plan is made, so with a cached plan it is its SELECT.
-System tables are partitions on the same log, read by the same code as a SHARED table of the same
+Sketch: a view is expanded in the tree when the plan is made, so with a cached plan it is its
+SELECT. System tables are partitions on the same log, read by the same code as a SHARED table of the same
 rows; only a role is checked before.
-Data: 1,000 rows (k TEXT key, g TEXT, x DOUBLE), hot, and a view that filters them; `system.namespaces`
-with 200 namespaces beside a SHARED table with its very rows.
+Data: 1,000 rows (k TEXT key, g TEXT, x DOUBLE), hot, and a view that filters them;
+`system.namespaces` with 200 namespaces beside a SHARED table with its very rows.
 Peers: the SELECT of the view; the SHARED table.
 """
 
@@ -52,7 +52,10 @@ def measure(scale: Scale, folder: Path) -> list[Finding]:
     return [
         Figure("a view", times["view"], "its SELECT", times["select"], Budget("ratio", 1.05)),
         Figure(
-            "a system table", times["system"], "a SHARED table", times["shared"],
+            "a system table",
+            times["system"],
+            "a SHARED table",
+            times["shared"],
             Budget("ratio", 1.1),
         ),
     ]

@@ -28,7 +28,7 @@ def environment() -> dict[str, Any]:
             continue
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": os.cpu_count(),
         "memory_gib": round(memory / 2**30),
         "versions": versions,
     }
@@ -134,11 +134,8 @@ def markdown(results: dict[str, Any]) -> str:
         versions = ", ".join(f"{key} {value}" for key, value in at["versions"].items())
         load = one["load_average_before"]
         busy = "" if load is None else f", load average {load} before"
-        lines += [
-            f"- Measured {one['measured_at']} on {at['cores']} cores, {at['memory_gib']} GiB{busy}: "
-            f"{versions}.",
-            "",
-        ]
+        machine = f"{at['cores']} cores, {at['memory_gib']} GiB{busy}"
+        lines += [f"- Measured {one['measured_at']} on {machine}: {versions}.", ""]
     return "\n".join(lines)
 
 

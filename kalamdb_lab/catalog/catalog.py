@@ -35,6 +35,8 @@ from kalamdb_lab.partitions.commit_log import Commit, CommitLog
 from kalamdb_lab.segments.reader import SegmentReader
 from kalamdb_lab.segments.storage import SHARED_TEMPLATE, USER_TEMPLATE, Storage
 
+LOCAL_STORAGE = "local"
+
 
 class Catalog:
     """Every definition of the database, as of the newest commit.
@@ -57,19 +59,40 @@ class Catalog:
         self._by_table_key_at = -1
 
     def bootstrap(self) -> None:
-        """Give a new database its root user, default namespace and local storage."""
-        if ROOT_USER in self.users.all():
+        """Give a new database its root user, default namespace and local storage.
+
+        Each only if it is missing: a catalog made from segments may know some of them.
+        """
+        if self._is_complete():
             return
         with self._log.commit() as commit:
-            if ROOT_USER in self.users.all():
+            if self._is_complete():
                 return  # another process opened the new directory at the same moment
             now_us = commit.at_us
-            self.users.put(commit, User(ROOT_USER, Role.SYSTEM, AuthType.INTERNAL, now_us, now_us))
-            self.namespaces.put(commit, Namespace(DEFAULT_NAMESPACE, now_us, ROOT_USER))
-            local = StorageDef(
-                "local", "local", "filesystem", "", SHARED_TEMPLATE, USER_TEMPLATE, now_us, now_us
-            )
-            self.storages.put(commit, local)
+            if ROOT_USER not in self.users.all():
+                root = User(ROOT_USER, Role.SYSTEM, AuthType.INTERNAL, now_us, now_us)
+                self.users.put(commit, root)
+            if DEFAULT_NAMESPACE not in self.namespaces.all():
+                self.namespaces.put(commit, Namespace(DEFAULT_NAMESPACE, now_us, ROOT_USER))
+            if LOCAL_STORAGE not in self.storages.all():
+                local = StorageDef(
+                    storage_id=LOCAL_STORAGE,
+                    name=LOCAL_STORAGE,
+                    storage_type="filesystem",
+                    base_directory="",
+                    shared_tables_template=SHARED_TEMPLATE,
+                    user_tables_template=USER_TEMPLATE,
+                    created_at_us=now_us,
+                    updated_at_us=now_us,
+                )
+                self.storages.put(commit, local)
+
+    def _is_complete(self) -> bool:
+        return (
+            ROOT_USER in self.users.all()
+            and DEFAULT_NAMESPACE in self.namespaces.all()
+            and LOCAL_STORAGE in self.storages.all()
+        )
 
     # --- tables and views ---------------------------------------------------------------------
 
@@ -174,10 +197,23 @@ class StorageRegistry:
     def __init__(self, catalog: Catalog, base_directory: Path) -> None:
         self._catalog = catalog
         self._base_directory = base_directory
+        # System tables lie here, the one with the storages too: it is known without asking them.
+        self._local = Storage(LOCAL_STORAGE, base_directory)
         self._made: dict[str, tuple[StorageDef, Storage]] = {}
 
     def storage(self, storage_id: str) -> Storage:
-        """Return a storage; raises `NotFoundError`."""
+        """Return a storage for files that lie already; raises `NotFoundError`."""
+        return self._local if storage_id == LOCAL_STORAGE else self._defined(storage_id)
+
+    def place(self, table: TableDef, scope: str) -> tuple[Storage, str]:
+        """Return where new segments of a partition go: storage and relative directory."""
+        if table.kind is TableKind.SYSTEM:
+            storage = self._local
+        else:
+            storage = self._defined(table.options.storage_id or LOCAL_STORAGE)
+        return storage, storage.directory(table.table_id, scope if table.kind.is_scoped else None)
+
+    def _defined(self, storage_id: str) -> Storage:
         definition = self._catalog.storages.get(storage_id)
         if definition is None:
             raise NotFoundError("Storage", storage_id)
@@ -186,11 +222,6 @@ class StorageRegistry:
             made = (definition, self._make(definition))
             self._made[storage_id] = made
         return made[1]
-
-    def place(self, table: TableDef, scope: str) -> tuple[Storage, str]:
-        """Return where new segments of a partition go: storage and relative directory."""
-        storage = self.storage(table.options.storage_id or "local")
-        return storage, storage.directory(table.table_id, scope if table.kind.is_scoped else None)
 
     def _make(self, definition: StorageDef) -> Storage:
         return Storage(

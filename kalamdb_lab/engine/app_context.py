@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 
 from kalamdb_lab.catalog.catalog import Catalog, StorageRegistry
+from kalamdb_lab.catalog.keeper import SystemKeeper
 from kalamdb_lab.clock import Clock, IdGenerator
-from kalamdb_lab.config import SETTINGS_FILE, Settings
+from kalamdb_lab.config import Settings
+from kalamdb_lab.engine.directory import CATALOG_FILE, STORAGE_DIRECTORY, prepare_directory
 from kalamdb_lab.engine.pipeline import ParseCache
-from kalamdb_lab.errors import StorageError
 from kalamdb_lab.handlers.dispatch import Handlers
 from kalamdb_lab.partitions.commit_log import CommitLog
+from kalamdb_lab.partitions.leases import Leases
 from kalamdb_lab.partitions.segment_home import SegmentHome
 from kalamdb_lab.query.direct import DirectQueries
 from kalamdb_lab.query.duck import DuckEngine
@@ -25,9 +27,6 @@ from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.store.sqlite import SqliteStore
 from kalamdb_lab.tables.keys import KeyLookup
 from kalamdb_lab.tables.writing import TableWriter
-
-CATALOG_FILE = "catalog.sqlite"
-STORAGE_DIRECTORY = "storage"
 
 
 class AppContext:
@@ -64,14 +63,19 @@ class AppContext:
             cache_bytes=self.settings.cache_bytes,
         )
         self.duck = DuckEngine(self.ids, memory_bytes=self.settings.query_memory_bytes)
+        system = SystemKeeper(
+            self.log, self.home, self.reader, grace_s=self.settings.retired_segment_grace_s
+        )
         keys = KeyLookup(self.log, SegmentKeys(self.reader, cache), self.reader)
+        leases = Leases(self.store, clock, grace_s=self.settings.retired_segment_grace_s)
         direct = DirectQueries(self.log, keys, self.ids)
-        self.queries = Queries(self.catalog, self.scans, Planner(self.duck), direct)
+        self.queries = Queries(self.catalog, self.scans, Planner(self.duck), direct, leases)
         self.writer = TableWriter(
             self.log,
             keys,
             self.home,
             self.catalog.table_by_key,
+            system,
             bulk_rows=self.settings.bulk_rows,
         )
         self.parsed = ParseCache()
@@ -80,6 +84,7 @@ class AppContext:
             log=self.log,
             home=self.home,
             reader=self.reader,
+            system=system,
             queries=self.queries,
             writer=self.writer,
             ids=self.ids,
@@ -100,39 +105,3 @@ class AppContext:
             self._closed = True
             self.duck.close()
             self.store.close()
-
-
-def prepare_directory(directory: Path, shown_as: str, *, create: bool) -> None:
-    """Make a new database directory, or check that an old one is one.
-
-    Raises
-    ------
-    StorageError
-        With the path as the user wrote it.
-    """
-    if directory.is_dir():
-        if (directory / CATALOG_FILE).is_file():
-            return
-        others = [item.name for item in directory.iterdir() if item.name != SETTINGS_FILE]
-        if STORAGE_DIRECTORY in others:
-            raise StorageError(
-                f"'{shown_as}' has lost its catalog; run kalam check --rebuild to make it from "
-                "the segments"
-            )
-        if others:
-            raise StorageError(f"'{shown_as}' is not a KalamDB Lab database: it holds other files")
-    elif directory.exists():
-        raise StorageError(f"'{shown_as}' is a file, not a KalamDB Lab database directory")
-    if not create:
-        raise StorageError(f"There is no database at '{shown_as}'")
-    try:
-        directory.mkdir(exist_ok=True)
-        (directory / STORAGE_DIRECTORY).mkdir(exist_ok=True)
-        if not (directory / SETTINGS_FILE).exists():
-            Settings.write_template(directory)
-    except FileNotFoundError:
-        raise StorageError(
-            f"'{shown_as}' cannot be created: the directory it should lie in does not exist"
-        ) from None
-    except OSError as error:
-        raise StorageError(f"'{shown_as}' cannot be created: {error.strerror}") from None

@@ -74,7 +74,8 @@ class Pipeline:
         as_user: str | None,
     ) -> list[Result]:
         """Run a script; the session's role and namespace are read anew for each statement."""
-        request_for(())  # a closed session or dropped user is told before its text is looked at
+        # A closed session or dropped user is told before its text is looked at.
+        request: Request | None = request_for(params)
         statements: Iterable[Statement] = self._context.parsed.statements(text)
         if params:
             statements = list(statements)
@@ -83,23 +84,30 @@ class Pipeline:
         for number, statement in enumerate(statements, start=1):
             wanted = statement if as_user is None else _as_user(as_user, statement)
             try:
-                results.append(self._run(wanted, params, request_for))
+                with self._context.log.statement():
+                    results.append(self._run(wanted, params, request_for, request))
+                request = None
             except KalamError as error:
                 error.statement_number = number
                 raise error.at(statement.line, statement.column) from None
         return results
 
     def _run(
-        self, statement: Statement, params: tuple[Any, ...], request_for: RequestFor
+        self,
+        statement: Statement,
+        params: tuple[Any, ...],
+        request_for: RequestFor,
+        request: Request | None,
     ) -> Result:
         started = time.perf_counter()
         bind_count(statement.kind, statement.parameters, params)
         for _ in range(_ATTEMPTS):
-            request = request_for(params)
+            request = request or request_for(params)
             authorize_kind(statement.kind, request.context.role)
             try:
                 result = self._context.handlers.handle(statement, request)
             except SchemaChangedError:
+                request = None
                 continue  # another process altered the table between planning and the lock
             return result.timed((time.perf_counter() - started) * 1_000)
         raise ConflictError("The table is being altered by others; run the statement again")
@@ -113,8 +121,11 @@ class Pipeline:
     ) -> Result:
         """Run a query given as a tree."""
         started = time.perf_counter()
-        request = request_for(()).with_relations(relations)
-        table = self._context.queries.run(tree, request, text_semantics=False, cache_key=cache_key)
+        with self._context.log.statement():
+            request = request_for(()).with_relations(relations)
+            table = self._context.queries.run(
+                tree, request, text_semantics=False, cache_key=cache_key
+            )
         return Result.of_table("SELECT", table).timed((time.perf_counter() - started) * 1_000)
 
     def stream_tree(

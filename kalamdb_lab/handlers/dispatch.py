@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kalamdb_lab.catalog.catalog import Catalog
+from kalamdb_lab.catalog.keeper import SystemKeeper
 from kalamdb_lab.clock import Clock, IdGenerator
 from kalamdb_lab.config import Settings
 from kalamdb_lab.handlers.alter import AlterHandler
@@ -43,6 +44,7 @@ class Handlers:
         log: CommitLog,
         home: SegmentHome,
         reader: SegmentReader,
+        system: SystemKeeper,
         queries: Queries,
         writer: TableWriter,
         ids: IdGenerator,
@@ -66,6 +68,7 @@ class Handlers:
             log,
             home,
             reader,
+            system,
             clock,
             log_retention_s=settings.log_retention_s,
             grace_s=grace_s,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from kalamdb_lab.catalog.catalog import Catalog
+from kalamdb_lab.catalog.keeper import SystemKeeper
 from kalamdb_lab.catalog.system_tables import SYSTEM_TABLES
 from kalamdb_lab.clock import Clock
 from kalamdb_lab.handlers.targets import Targets
@@ -36,6 +37,7 @@ class MaintenanceHandler:
         log: CommitLog,
         home: SegmentHome,
         reader: SegmentReader,
+        system: SystemKeeper,
         clock: Clock,
         *,
         log_retention_s: int,
@@ -47,6 +49,7 @@ class MaintenanceHandler:
         self._log = log
         self._home = home
         self._reader = reader
+        self._system = system
         self._clock = clock
         self._log_retention_s = log_retention_s
         self._grace_s = grace_s
@@ -83,6 +86,7 @@ class MaintenanceHandler:
                 purge_before_seq=self._purge_before_seq(table),
             )
             rows, segments = rows + done.row_count, segments + done.segment_count
+        self._system.keep()
         with self._log.store.write() as transaction:
             transaction.trim_log(self._clock.now_us() - self._log_retention_s * 1_000_000)
         if not segments:

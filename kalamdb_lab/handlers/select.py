@@ -25,18 +25,20 @@ class SelectHandler:
     def select(self, statement: Select, request: Request) -> Result:
         """Run one query; with a row limit only its first rows, and count the others."""
         limit = request.row_limit
-        first = None if limit is None else _first_rows(statement.query, limit + 1)
-        if limit is None or first is None:
+        if limit is None:
             table = self._queries.run(statement.query, request, cache_key=statement.text)
             return Result.of_table(statement.kind, table)
-        table = self._queries.run(first, request, cache_key=("first", limit, statement.text))
-        if table.num_rows <= limit:
-            return Result.of_table(statement.kind, table)
+        first = _first_rows(statement.query, limit + 1)
+        key = statement.text if first is None else ("first", limit, statement.text)
+        table = self._queries.run(first or statement.query, request, cache_key=key)
+        shown = table.slice(0, limit)
+        if first is None or table.num_rows <= limit:
+            return Result.of_table(statement.kind, shown, total_rows=table.num_rows)
         counting = exp.select(exp.Count(this=exp.Star())).from_(_subquery(statement.query))
         counted = self._queries.run(counting, request, cache_key=("count", statement.text))
         # Others may have deleted rows meanwhile; those that are shown were there.
         total = max(counted.column(0)[0].as_py(), table.num_rows)
-        return Result.of_table(statement.kind, table.slice(0, limit), total_rows=total)
+        return Result.of_table(statement.kind, shown, total_rows=total)
 
 
 def _first_rows(query: exp.Expression, count: int) -> exp.Expression | None:

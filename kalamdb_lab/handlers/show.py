@@ -190,7 +190,7 @@ class ShowHandler:
 
     def describe(self, statement: Describe, request: Request) -> Result:
         """Run DESCRIBE TABLE."""
-        table = self._targets.table(statement.table, request.context)
+        table = self._queries.definition(statement.table, request.context)
         if statement.history:
             shows_who = request.context.role >= Role.DBA
             changes = [

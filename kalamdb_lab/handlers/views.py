@@ -11,12 +11,15 @@ from kalamdb_lab.catalog.system_tables import FIRST_FREE_TABLE_KEY
 from kalamdb_lab.errors import (
     AlreadyExistsError,
     InvalidDefinitionError,
+    NotFoundError,
     NotSupportedError,
     ParametersError,
 )
 from kalamdb_lab.handlers.targets import Targets
+from kalamdb_lab.model.ids import TableId
 from kalamdb_lab.model.tables import SchemaChange, TableDef, TableKind, TableOptions
 from kalamdb_lab.partitions.commit_log import CommitLog
+from kalamdb_lab.query.names import MAX_VIEW_DEPTH
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
@@ -53,8 +56,11 @@ class ViewHandler:
         if statement.query.find(exp.Placeholder) is not None:
             raise ParametersError("Parameters are not allowed in CREATE VIEW")
         query = qualified(statement.query, context.namespace)
-        if present is not None and _names(query, present):
-            raise InvalidDefinitionError(f"View '{view_id}' cannot read from itself")
+        if any(call.name.lower() == "all_users" for call in query.find_all(exp.Anonymous)):
+            raise NotSupportedError("all_users() is not supported in a view")
+        refuse_repeated_names(name for name in query.named_selects if name not in ("", "*"))
+        if self._depth(query, view_id, {}) > MAX_VIEW_DEPTH:
+            raise InvalidDefinitionError(f"Views nest deeper than {MAX_VIEW_DEPTH}")
         fields = self._queries.query_fields(query, request.without_relations())
         names = statement.columns
         if names is not None:
@@ -100,7 +106,10 @@ class ViewHandler:
     def drop(self, statement: DropView, request: Request) -> Result:
         """Run DROP VIEW."""
         view_id = self._targets.table_id(statement.view, request.context)
-        if statement.if_exists and self._catalog.find_table(view_id) is None:
+        found = self._catalog.find_table(view_id)
+        if found is None and not statement.if_exists:
+            raise NotFoundError("View", str(view_id))
+        if found is None:
             return Result.of_message(
                 statement.kind, f"View '{view_id}' does not exist; nothing was done"
             )
@@ -111,9 +120,19 @@ class ViewHandler:
             self._catalog.drop_tables(commit, [view])
         return Result.of_message(statement.kind, f"View '{view_id}' dropped")
 
-
-def _names(query: exp.Expression, view: TableDef) -> bool:
-    return any(
-        (table.db, table.name) == (view.table_id.namespace, view.table_id.name)
-        for table in query.find_all(exp.Table)
-    )
+    def _depth(self, query: exp.Expression, view_id: TableId, known: dict[TableId, int]) -> int:
+        """Return how deep views nest once ``query`` is the SELECT of ``view_id``."""
+        deepest = 0
+        for table in query.find_all(exp.Table):
+            if not table.db:
+                continue  # a CTE: all other names are qualified
+            table_id = TableId(table.db, table.name)
+            if table_id == view_id:
+                raise InvalidDefinitionError(f"View {view_id} refers to itself")
+            found = self._catalog.find_table(table_id)
+            if found is None or found.kind is not TableKind.VIEW:
+                continue
+            if table_id not in known:
+                known[table_id] = self._depth(self._queries.parsed_view(found), view_id, known)
+            deepest = max(deepest, known[table_id])
+        return deepest + 1

@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import ParseResult, unquote
 
-import ibis.expr.operations as ops
 import ibis.expr.schema as sch
 import ibis.expr.types as ir
 from ibis.backends import CanCreateDatabase, DirectExampleLoader, HasCurrentDatabase
@@ -187,27 +186,18 @@ class Backend(Tables, CanCreateDatabase, HasCurrentDatabase, DirectExampleLoader
         Raises
         ------
         NotSupportedError
-            The expression uses data that only this connection sees.
+            The expression uses data or functions that only this connection has.
         """
         namespace = namespace_of(database)
-        self._refuse_private(obj)
+        if self.is_private(obj.op()):
+            raise NotSupportedError(
+                "A view of in-memory or temporary tables, or of Python functions, is not "
+                "supported; create a table of the rows first"
+            )
         query = view_text(self.compiler.to_sqlglot(obj))
         parts = parts_of(name, namespace)
         self.session.execute(definitions.create_view(parts, query, replace=overwrite))
         return self.table(name, database=namespace)
-
-    def _refuse_private(self, obj: ir.Table) -> None:
-        op = obj.op()
-        private = op.find(ops.InMemoryTable) or [
-            table
-            for table in op.find(ops.DatabaseTable)
-            if table.namespace.database is None and self.relation(table.name) is not None
-        ]
-        if private:
-            raise NotSupportedError(
-                "A view of in-memory or temporary tables is not supported; create a table of "
-                "their rows first"
-            )
 
     def drop_view(self, name: str, /, *, database: Namespace = None, force: bool = False) -> None:
         """Drop a view; with ``force`` it need not be there."""

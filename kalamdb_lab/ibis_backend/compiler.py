@@ -41,9 +41,28 @@ class KalamCompiler(DuckDBCompiler):  # type: ignore[misc]
         """Return the query of ``table.sql(text)``."""
         return as_text(parse_query(query))
 
+    def visit_InSubquery(self, op: Any, *, rel: Any, needle: Any) -> sge.Expression:  # noqa: N802
+        """Return ``needle IN (SELECT ...)``; ibis leaves the namespace of a bare table away."""
+        if not isinstance(rel, sge.Table):
+            return super().visit_InSubquery(op, rel=rel, needle=needle)
+        names = {part: rel.args.get(part) for part in ("this", "db", "catalog")}
+        everything = sge.Select(expressions=[sge.Star()], from_=sge.From(this=sge.Table(**names)))
+        return needle.isin(query=everything)
+
+    def visit_RowID(self, _: Any, *, table: Any) -> sge.Expression:  # noqa: N802
+        """Return the version number of a row, which no other row has."""
+        return sge.column("_seq", table=table.alias_or_name, quoted=True)
+
+    def visit_NonNullLiteral(self, op: Any, *, value: Any, dtype: Any) -> Any:  # noqa: N802
+        """Return a literal."""
+        if dtype.is_json():
+            return self.cast(value, dtype)
+        return super().visit_NonNullLiteral(op, value=value, dtype=dtype)
+
     def to_sqlglot(self, *args: Any, **kwargs: Any) -> sge.Expression:
         """Return the tree of an expression."""
         tree: sge.Expression = super().to_sqlglot(*args, **kwargs)
+        _list_tuples(tree)
         if tree.meta.get(TEXT):
             _unmark_ctes(tree)
         return tree
@@ -73,6 +92,17 @@ def as_text(tree: sge.Expression) -> sge.Expression:
         cte.meta[TEXT] = True
     tree.meta[TEXT] = True
     return tree
+
+
+def _list_tuples(tree: sge.Expression) -> None:
+    """Make lists of tuples of nodes, which ibis uses here and there and sqlglot does not walk."""
+    pending: list[Any] = [tree]
+    while pending:
+        node = pending.pop()
+        for name, value in list(node.args.items()):
+            if type(value) is tuple:
+                node.set(name, list(value))
+        pending.extend(node.iter_expressions())
 
 
 def _unmark_ctes(tree: sge.Expression) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kalamdb_lab.errors import InvalidOptionError, NotFoundError
 from kalamdb_lab.ibis_backend.datatypes import kalam_type_of
+from kalamdb_lab.model.datatypes import KalamDataType, TypeKind
 from kalamdb_lab.sql.queries import parse_expression
 
 if TYPE_CHECKING:
@@ -26,6 +27,21 @@ def _literal(value: str | int | bool) -> str:
     if isinstance(value, int):
         return str(value)
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def _type(data_type: KalamDataType) -> str:
+    """Return a type as SQL text; a field of a STRUCT may have a keyword's name."""
+    match data_type.kind:
+        case TypeKind.LIST:
+            return f"{_type(data_type.item)}[]"
+        case TypeKind.STRUCT:
+            fields = (f"{quoted(name)} {_type(child)}" for name, child in data_type.children)
+            return f"STRUCT({', '.join(fields)})"
+        case TypeKind.MAP:
+            (_, key), (_, item) = data_type.children
+            return f"MAP({_type(key)}, {_type(item)})"
+        case _:
+            return str(data_type)
 
 
 def create_table(
@@ -62,7 +78,7 @@ def create_table(
             raise NotFoundError("Column", name, within=".".join(parts))
     columns = []
     for name, dtype in schema.items():
-        words = [quoted(name), str(kalam_type_of(dtype, name))]
+        words = [quoted(name), _type(kalam_type_of(dtype, name))]
         if name == primary_key:
             words.append("PRIMARY KEY")
         elif not dtype.nullable:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from ibis import util
 from ibis.backends import CacheEntry
 from ibis.backends.sql import SQLBackend
+from ibis.expr.operations.udf import InputType
 
 from kalamdb_lab.ibis_backend.compiler import KalamCompiler
 from kalamdb_lab.ibis_backend.results import (
@@ -75,8 +76,8 @@ class Execution(SQLBackend):  # type: ignore[misc]
     ) -> Compiled:
         """Return the tree of an expression, ready to run; a repeated one is not compiled again.
 
-        ibis takes 0.6 to 50 ms to compile. Expressions over in-memory tables are not kept, for
-        that would keep the data.
+        ibis takes 0.6 to 50 ms to compile. Expressions over in-memory and temporary tables are
+        not kept, for that would keep the data.
         """
         if limit == "default":
             limit = ibis.options.sql.default_limit
@@ -88,16 +89,28 @@ class Execution(SQLBackend):  # type: ignore[misc]
             key, found = None, None
         if found is not None:
             self._compiled.move_to_end(key)
+            self._log_tree(found.tree)
             return found
         self._run_pre_execute_hooks(expr)
         tree = self.compiler.to_sqlglot(expr.as_table(), params=params, limit=limit)
         self._log_tree(tree)
-        if key is None or expr.op().find((ops.InMemoryTable, ops.ScalarUDF)):
+        if key is None or self.is_private(expr.op()):
             return Compiled(tree, None)
         made = self._compiled[key] = Compiled(tree, ("ibis", next(_numbers)))
         while len(self._compiled) > _COMPILED_LIMIT:
             self._compiled.popitem(last=False)
         return made
+
+    def is_private(self, op: ops.Node) -> bool:
+        """Return whether an expression uses what only this connection has: data or functions."""
+        if op.find(ops.InMemoryTable):
+            return True
+        if any(udf.__input_type__ is not InputType.BUILTIN for udf in op.find(ops.ScalarUDF)):
+            return True
+        return any(
+            table.namespace.database is None and self.relation(table.name) is not None
+            for table in op.find(ops.DatabaseTable)
+        )
 
     def _log_tree(self, tree: sge.Expression) -> None:
         if ibis.options.verbose:

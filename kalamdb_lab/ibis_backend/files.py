@@ -82,7 +82,12 @@ class Files(Execution):
 
         def read(path: str) -> pa.Table:
             files = pyarrow.dataset.dataset(path, format="parquet", partitioning="hive")
-            return files.to_table(**kwargs)
+            rows = files.to_table(**kwargs)
+            stored = pyarrow.parquet.read_schema(path).names
+            for at, field in enumerate(rows.schema):  # numbers in folder names come as int32
+                if field.name not in stored and pa.types.is_integer(field.type):
+                    rows = rows.set_column(at, field.name, rows.column(at).cast(pa.int64()))
+            return rows
 
         return self._local_table(read_files(paths, "parquet", read), table_name, "read_parquet")
 

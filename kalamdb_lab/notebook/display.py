@@ -30,7 +30,8 @@ _STYLE: Final = """<style>
 .kalam{--kalam-line:color-mix(in srgb,currentColor 16%,transparent);\
 --kalam-page:var(--jp-layout-color0,var(--md-default-bg-color,\
 var(--vscode-editor-background,Canvas)));font-size:13px;line-height:1.4}
-.kalam .kalam-scroll{display:inline-block;vertical-align:top;max-width:100%;max-height:32em;overflow:auto;\
+.kalam .kalam-scroll{display:inline-block;vertical-align:top;max-width:100%;\
+max-height:32em;overflow:auto;\
 border:1px solid var(--kalam-line);border-radius:4px}
 .kalam .kalam-scroll table{border-collapse:separate;border-spacing:0;margin:0;font-size:13px;\
 color:inherit;font-variant-numeric:tabular-nums}

@@ -54,5 +54,5 @@ def is_value_dropped() -> bool:
     if following is None:
         return False
     if following.opname == "CALL_INTRINSIC_1":
-        return following.argrepr == "INTRINSIC_PRINT"
+        return following.arg == 1  # INTRINSIC_PRINT
     return following.opname in ("POP_TOP", "PRINT_EXPR")

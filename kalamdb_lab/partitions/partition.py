@@ -146,8 +146,11 @@ class Partition:
     def forget_flushed(self, upto_seq: int) -> None:
         """Drop what a flush moved into segments: everything up to that number."""
         self.rows = {seq: row for seq, row in self.rows.items() if seq > upto_seq}
+        # What was removed while the flush wrote its file is in the new segment now.
         self.removed = {
-            seq: removal for seq, removal in self.removed.items() if removal.at_seq > upto_seq
+            seq: removal._replace(hot=removal.hot and seq > upto_seq)
+            for seq, removal in self.removed.items()
+            if removal.at_seq > upto_seq
         }
         self.entries = [entry for entry in self.entries if entry[0] > upto_seq]
         self._forget_derived()

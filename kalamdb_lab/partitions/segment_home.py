@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 
 from kalamdb_lab.clock import Clock
+from kalamdb_lab.errors import StorageError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.segments.layout import segment_paths
-from kalamdb_lab.segments.manifest_file import write_manifest
+from kalamdb_lab.segments.manifest_file import delete_manifest, write_manifest
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.segments.writer import write_segment
-from kalamdb_lab.store.log import Store
+from kalamdb_lab.store.log import ListedSegment, Store
 
 
 class SegmentHome:
@@ -75,11 +77,27 @@ class SegmentHome:
         )
 
     def published(self, table: TableDef, key: PartitionKey, store: Store) -> None:
-        """Write ``manifest.json`` beside the segments that are live now."""
-        with store.read() as transaction:
-            metas = [listed.meta for listed in transaction.segments(key)]
+        """Write ``manifest.json`` beside the segments that are live now.
+
+        The commit that it follows is done whether or not this succeeds: a storage that cannot
+        be written leaves the old one, which only a lost catalog would be made from.
+        """
         storage, directory = self._place(table, key.scope)
-        write_manifest(storage, directory, table.table_id, key, metas)
+        listed, last_segment_id = _listed(store, key)
+        written: list[ListedSegment] | None = None
+        with suppress(StorageError):
+            # Another process may publish meanwhile: whoever writes last writes the newest.
+            while listed != written:
+                write_manifest(
+                    storage,
+                    directory,
+                    table.table_id,
+                    key,
+                    listed,
+                    last_segment_id=last_segment_id,
+                )
+                written = listed
+                listed, last_segment_id = _listed(store, key)
 
     def discard(self, meta: SegmentMeta) -> None:
         """Delete the files of a segment that is not listed; a failure leaves an orphan."""
@@ -99,4 +117,16 @@ class SegmentHome:
         if gone:
             with store.write() as transaction:
                 transaction.forget_segments([meta.segment_id for meta in gone])
+                places = {
+                    (meta.storage_id, meta.path.rpartition("/")[0], meta.partition) for meta in gone
+                }
+                for storage_id, directory, key in places:
+                    # Under the lock: nobody publishes into the directory meanwhile.
+                    if not transaction.segments(key):
+                        delete_manifest(self._storage(storage_id), directory, key)
         return len(gone)
+
+
+def _listed(store: Store, key: PartitionKey) -> tuple[list[ListedSegment], int]:
+    with store.read() as transaction:
+        return transaction.segments(key), transaction.last_segment_id()

@@ -102,6 +102,9 @@ def check(tree: exp.Expression, *, text: bool) -> None:
         node = pending.pop()
         if type(node) not in nodes:
             raise _refusal(node)
+        if not text and any(type(value) is tuple for value in node.args.values()):
+            # sqlglot prints the nodes of a tuple and walks past them
+            raise NotSupportedError(f"A tuple in {node.key.upper()} is not supported; use a list")
         if text and isinstance(node, exp.CosineDistance):
             raise NotSupportedError("COSINE_DISTANCE is not supported yet")
         if isinstance(node, exp.Anonymous):

@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlglot import exp
 
-from kalamdb_lab.errors import LimitError, NotSupportedError
+from kalamdb_lab.errors import LimitError, NotSupportedError, TypeMismatchError
 
 MAX_VALUE_BYTES: Final = 64 << 20
 _MAX_WORST_CASE_BYTES: Final = 8 * MAX_VALUE_BYTES
@@ -218,11 +218,14 @@ def _try(value: exp.Expr, kind: str) -> exp.Expr:
 
 
 def _too_far(values: Sequence[exp.Expr]) -> exp.Expr:
-    """Return whether from the first to the second it takes too many steps of the third."""
+    """Return whether from the first to the second it takes too many steps of the third.
+
+    Steps of nothing are left to the engine, which refuses them where it gets there at all.
+    """
     low, high, pace = values
     distance = call("abs", exp.Sub(this=high, expression=low))
-    limit = _product(exp.Literal.number(_MAX_ELEMENTS), call("abs", pace))
-    return exp.GT(this=distance, expression=limit)
+    step = call("nullif", call("abs", pace), exp.Literal.number(0))
+    return exp.GT(this=distance, expression=_product(exp.Literal.number(_MAX_ELEMENTS), step))
 
 
 def _replace(node: exp.Expr) -> exp.Expr:
@@ -269,8 +272,8 @@ def _regexp_replace(node: exp.Expr) -> exp.Expr:
 
 
 def _distance(name: str, arguments: Sequence[exp.Expr]) -> exp.Expr:
-    if len(arguments) < 2:
-        return call(name, *arguments)
+    if len(arguments) < 2 or None in arguments:
+        raise TypeMismatchError(f"{name}() does not take these arguments")
 
     def build(values: Sequence[exp.Expr]) -> exp.Expr:
         left, right, *more = values

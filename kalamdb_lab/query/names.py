@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlglot import exp
@@ -22,9 +22,8 @@ from kalamdb_lab.errors import (
     NotSupportedError,
     SqlSyntaxError,
 )
-from kalamdb_lab.model.ids import SYSTEM_COLUMNS
-from kalamdb_lab.query.predicates import Conjunct, conjuncts_of
-from kalamdb_lab.query.relations import NameResolver, Predicate, Relation, ScanRequest, View
+from kalamdb_lab.query.relations import NameResolver, Relation, ScanRequest, View
+from kalamdb_lab.query.scopes import Needs, Occurrence, Scope
 
 MAX_VIEW_DEPTH = 32
 INLINED = "kalam_inlined"
@@ -35,7 +34,8 @@ VIEW_ALIAS = "__view "
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NO_CTES: Mapping[str, str] = {}
-_PLAIN_TABLE_ARGS = frozenset({"this", "db", "catalog", "alias", "joins"})
+_PLAIN_TABLE_ARGS = frozenset({"this", "db", "catalog", "alias", "joins", "sample"})
+"""Text cannot sample: that node is on the list of trees only."""
 
 
 class BrokenViewError(NotFoundError):
@@ -46,57 +46,6 @@ class BrokenViewError(NotFoundError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), (self.message,))
-
-
-@dataclass(slots=True)
-class _Occurrence:
-    """One place in FROM where a relation stands."""
-
-    node: exp.Table
-    relation: Relation
-    alias: str
-    needs_all: bool = False
-    hides_system: bool = False
-    include_deleted: bool = False
-    predicates: tuple[Predicate, ...] = ()
-    columns: tuple[str, ...] = ()
-
-    def has(self, column: str) -> bool:
-        """Return whether a statement may name ``column`` (folded) of it."""
-        if column in SYSTEM_COLUMNS:
-            return self.relation.has_system_columns
-        return any(known.name.lower() == column for known in self.relation.columns)
-
-
-@dataclass(slots=True)
-class _Scope:
-    """The sources of one SELECT. A source that is no relation of ours has the value None."""
-
-    parent: _Scope | None
-    sources: dict[str, _Occurrence | None] = field(default_factory=dict)
-    columns: list[exp.Column] = field(default_factory=list)
-    qualified: dict[tuple[str, str], str] = field(default_factory=dict)
-
-    def alias_of(self, namespace: str, table: str) -> str | None:
-        """Return what ``namespace.table`` is called in the nearest scope that has it."""
-        scope: _Scope | None = self
-        while scope is not None:
-            if (namespace, table) in scope.qualified:
-                return scope.qualified[namespace, table]
-            scope = scope.parent
-        return None
-
-    def relations(self) -> list[_Occurrence]:
-        return [source for source in self.sources.values() if source is not None]
-
-    def find(self, alias: str) -> _Occurrence | None:
-        """Return the relation of the nearest source called ``alias``, if it is one."""
-        scope: _Scope | None = self
-        while scope is not None:
-            if alias in scope.sources:
-                return scope.sources[alias]
-            scope = scope.parent
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +116,8 @@ class _Walker:
     ) -> None:
         self._resolver = resolver
         self._prepare_view = prepare_view
-        self._occurrences: list[_Occurrence] = []
-        self._stars: list[tuple[_Scope, exp.Select]] = []
+        self._needs = Needs()
         self._view_stack: list[str] = []
-        self._claimed: set[int] = set()
         self.requests: dict[str, ScanRequest] = {}
         self.ctes: set[str] = set()
         self.views: dict[str, frozenset[str]] = {}
@@ -180,23 +127,20 @@ class _Walker:
         root = exp.Paren(this=tree)
         self._query(tree, None, _NO_CTES)
         tree = root.this
-        self._choose_columns(tree)
-        self._exclude_system_columns()
+        self._needs.finish(tree)
         self._place_markers()
         return tree
 
     def aliases(self) -> dict[str, tuple[Relation, ...]]:
         found: dict[str, tuple[Relation, ...]] = {}
-        for occurrence in self._occurrences:
+        for occurrence in self._needs.occurrences:
             alias = occurrence.alias.lower()
             found[alias] = (*found.get(alias, ()), occurrence.relation)
         return found
 
     # --- queries ------------------------------------------------------------------------
 
-    def _query(
-        self, node: exp.Expression, parent: _Scope | None, ctes: Mapping[str, str]
-    ) -> None:
+    def _query(self, node: exp.Expression, parent: Scope | None, ctes: Mapping[str, str]) -> None:
         pending = [(node, ctes)]
         while pending:  # a thousand UNIONs are a deep tree on the left
             query, visible = pending.pop()
@@ -212,10 +156,10 @@ class _Walker:
                 pending.append((query.this, visible))
                 self._rest(query, parent, visible, done=("with_", "this"))
             else:
-                self._expressions([query], parent or _Scope(None), visible)
+                self._expressions([query], parent or Scope(None), visible)
 
     def _with(
-        self, query: exp.Expression, parent: _Scope | None, ctes: Mapping[str, str]
+        self, query: exp.Expression, parent: Scope | None, ctes: Mapping[str, str]
     ) -> Mapping[str, str]:
         clause = query.args.get("with_")
         if clause is None:
@@ -237,10 +181,8 @@ class _Walker:
             visible[name] = hidden
         return visible
 
-    def _select(
-        self, select: exp.Select, parent: _Scope | None, ctes: Mapping[str, str]
-    ) -> None:
-        scope = _Scope(parent)
+    def _select(self, select: exp.Select, parent: Scope | None, ctes: Mapping[str, str]) -> None:
+        scope = Scope(parent)
         from_ = select.args.get("from_")
         joins = select.args.get("joins") or []
         sources = [join.this for join in joins]
@@ -252,13 +194,12 @@ class _Walker:
         for join in joins:
             self._rest(join, scope, ctes, done=("this",))
         self._rest(select, scope, ctes, done=("with_", "from_", "joins", "laterals"))
-        self._stars.append((scope, select))
-        self._use_columns(scope, select)
+        self._needs.close(scope, select)
 
     def _rest(
         self,
         node: exp.Expression,
-        scope: _Scope | None,
+        scope: Scope | None,
         ctes: Mapping[str, str],
         done: tuple[str, ...],
     ) -> None:
@@ -266,11 +207,9 @@ class _Walker:
         for name, value in node.args.items():
             if name not in done:
                 children += value if isinstance(value, list) else [value]
-        self._expressions(children, scope or _Scope(None), ctes)
+        self._expressions(children, scope or Scope(None), ctes)
 
-    def _expressions(
-        self, nodes: Iterable[Any], scope: _Scope, ctes: Mapping[str, str]
-    ) -> None:
+    def _expressions(self, nodes: Iterable[Any], scope: Scope, ctes: Mapping[str, str]) -> None:
         pending = list(nodes)
         while pending:
             node = pending.pop()
@@ -287,7 +226,7 @@ class _Walker:
 
     # --- FROM ---------------------------------------------------------------------------
 
-    def _source(self, node: exp.Expression, scope: _Scope, ctes: Mapping[str, str]) -> None:
+    def _source(self, node: exp.Expression, scope: Scope, ctes: Mapping[str, str]) -> None:
         if isinstance(node, exp.Table):
             joins = list(node.args.get("joins") or [])  # of (a JOIN b) in parentheses
             if isinstance(node.this, exp.Identifier):
@@ -298,7 +237,7 @@ class _Walker:
                 self._source(join.this, scope, ctes)
                 self._rest(join, scope, ctes, done=("this",))
         elif isinstance(node, exp.Subquery) and isinstance(node.this, exp.Table):
-            inner = _Scope(scope) if node.alias else scope
+            inner = Scope(scope) if node.alias else scope
             self._source(node.this, inner, ctes)
             if node.alias:  # (a JOIN b) AS j: what is in it shows under the one name
                 for source in inner.relations():
@@ -316,9 +255,7 @@ class _Walker:
         else:
             raise NotSupportedError(f"{node.key.upper()} in FROM is not supported")
 
-    def _name(
-        self, scope: _Scope, alias: str, source: _Occurrence | None
-    ) -> None:
+    def _name(self, scope: Scope, alias: str, source: Occurrence | None) -> None:
         if not alias:
             return
         folded = alias.lower()
@@ -328,7 +265,7 @@ class _Walker:
             )
         scope.sources[folded] = source
 
-    def _table(self, node: exp.Table, scope: _Scope, ctes: Mapping[str, str]) -> None:
+    def _table(self, node: exp.Table, scope: Scope, ctes: Mapping[str, str]) -> None:
         for name, value in node.args.items():
             if value and name not in _PLAIN_TABLE_ARGS:
                 word = {"sample": "SAMPLE", "pivots": "PIVOT"}.get(name, name.upper())
@@ -352,14 +289,14 @@ class _Walker:
             if not alias and len(parts) == 2:
                 scope.qualified[parts[0].lower(), parts[1].lower()] = parts[-1]
             return
-        occurrence = _Occurrence(node, found, alias or self._free_alias(scope, found, parts))
+        occurrence = Occurrence(node, found, alias or self._free_alias(scope, found, parts))
         occurrence.needs_all = bool(node.args.get("alias") and node.args["alias"].columns)
         if not alias and len(parts) == 2:
             scope.qualified[parts[0].lower(), parts[1].lower()] = occurrence.alias
-        self._occurrences.append(occurrence)
+        self._needs.occurrences.append(occurrence)
         self._name(scope, occurrence.alias, occurrence)
 
-    def _free_alias(self, scope: _Scope, relation: Relation, parts: tuple[str, ...]) -> str:
+    def _free_alias(self, scope: Scope, relation: Relation, parts: tuple[str, ...]) -> str:
         """Return what an unaliased table is called: ``a.t`` and ``b.t`` may meet in one FROM."""
         name = parts[-1]
         other = scope.sources.get(name.lower())
@@ -405,18 +342,17 @@ class _Walker:
         subquery.set("alias", given or exp.TableAlias())
         self._set_alias(subquery, alias)
         subquery.set("joins", node.args.get("joins"))
+        subquery.set("sample", node.args.get("sample"))
         node.replace(subquery)
 
-    def _table_function(
-        self, node: exp.Table, scope: _Scope, ctes: Mapping[str, str]
-    ) -> None:
+    def _table_function(self, node: exp.Table, scope: Scope, ctes: Mapping[str, str]) -> None:
         function = node.this
         name = function.name if isinstance(function, exp.Anonymous) else ""
         if name.lower() == "all_users":
             relation = self._all_users(function)
-            occurrence = _Occurrence(node, relation, node.alias or "all_users")
+            occurrence = Occurrence(node, relation, node.alias or "all_users")
             occurrence.needs_all = bool(node.args.get("alias") and node.args["alias"].columns)
-            self._occurrences.append(occurrence)
+            self._needs.occurrences.append(occurrence)
             self._name(scope, occurrence.alias, occurrence)
             return
         self._expressions([function], scope, ctes)
@@ -432,130 +368,9 @@ class _Walker:
             raise NotSupportedError("all_users() is not supported in a view")
         return self._resolver.all_users(arguments[0].name)
 
-    # --- columns ------------------------------------------------------------------------
-
-    def _use_columns(self, scope: _Scope, select: exp.Select) -> None:
-        """Note what the clauses of one SELECT say of its relations."""
-        relations = scope.relations()
-        opaque = len(relations) < len(scope.sources)
-        for column in scope.columns:
-            database = column.args.get("db")
-            if database is not None:
-                alias = scope.alias_of(database.name.lower(), column.table.lower())
-                if alias is not None:
-                    column.set("db", None)
-                    column.set("table", exp.to_identifier(alias, quoted=True))
-            elif not column.args.get("table") and isinstance(column.this, exp.Identifier):
-                self._refuse_whole_row(scope, column.name.lower(), opaque)
-        where = select.args.get("where")
-        if where is not None:
-            for column in where.find_all(exp.Column):
-                if column.name.lower() == "_deleted" and id(column) not in self._claimed:
-                    self._show_deleted(scope, column)
-            self._prune(scope, select, conjuncts_of(where.this))
-        # A column of an inner SELECT that is not of its sources belongs to an outer one.
-        for column in scope.columns:
-            if column.name.lower() == "_deleted" and self._owners(scope, column):
-                self._claimed.add(id(column))
-
-    def _refuse_whole_row(self, scope: _Scope, name: str, opaque: bool) -> None:
-        """A table's name as a value would be its row, with columns we did not ask for."""
-        source = scope.sources.get(name)
-        if source is None or any(other.has(name) for other in scope.relations()):
-            return
-        if not opaque and scope.parent is None:
-            raise NotFoundError("Column", name)
-        source.needs_all = True
-
-    def _show_deleted(self, scope: _Scope, column: exp.Column) -> None:
-        for source in self._owners(scope, column):
-            source.include_deleted = source.relation.has_system_columns
-
-    def _owners(self, scope: _Scope, column: exp.Column) -> list[_Occurrence]:
-        """Return the relations of this SELECT that a column may be of."""
-        name = column.name.lower()
-        if column.table:
-            source = scope.sources.get(column.table.lower())
-            return [source] if source is not None and source.has(name) else []
-        return [source for source in scope.relations() if source.has(name)]
-
-    def _prune(
-        self, scope: _Scope, select: exp.Select, conjuncts: list[Conjunct]
-    ) -> None:
-        joins = select.args.get("joins") or []
-        if any(join.args.get("method") for join in joins):
-            return  # ASOF picks among rows: leaving some out would change its pick
-        outer = any(join.args.get("side") for join in joins)
-        opaque = len(scope.relations()) < len(scope.sources)
-        for conjunct in conjuncts:
-            if outer and conjunct.op in ("is null", "is not null"):
-                continue
-            owners = self._owners(scope, conjunct.column)
-            if len(owners) != 1 or (opaque and not conjunct.column.table):
-                continue
-            spelled = _spelled(owners[0].relation, conjunct.column.name.lower())
-            owners[0].predicates += (Predicate(spelled, conjunct.op, conjunct.operand),)
-
-    def _choose_columns(self, tree: exp.Expression) -> None:
-        for scope, select in self._stars:
-            for projection in select.expressions:
-                if isinstance(projection, exp.Star):
-                    for source in scope.relations():
-                        source.needs_all = True
-                elif isinstance(projection, exp.Column) and isinstance(projection.this, exp.Star):
-                    found = scope.find(projection.table.lower())
-                    if found is not None:
-                        found.needs_all = True
-        anywhere, under = self._named(tree)
-        for occurrence in self._occurrences:
-            relation = occurrence.relation
-            named = anywhere | under.get(occurrence.alias.lower(), set())
-            visible = [
-                column.name
-                for column in relation.columns
-                if occurrence.needs_all or column.name.lower() in named
-            ]
-            has_system = relation.has_system_columns and not occurrence.hides_system
-            system = [name for name in SYSTEM_COLUMNS if has_system and name in named]
-            if not visible and not system:
-                visible = [_narrowest(relation)]
-            occurrence.columns = (*visible, *system)
-
-    def _named(self, tree: exp.Expression) -> tuple[set[str], dict[str, set[str]]]:
-        """Return the names that may be columns of any relation, and those of one alias only."""
-        under: dict[str, set[str]] = {o.alias.lower(): set() for o in self._occurrences}
-        anywhere: set[str] = set()
-        pending: list[exp.Expr] = [tree]
-        while pending:
-            node = pending.pop()
-            if isinstance(node, exp.Identifier):
-                anywhere.add(node.name.lower())
-            elif isinstance(node, exp.Column) and node.table.lower() in under:
-                under[node.table.lower()].add(node.name.lower())
-            else:
-                pending.extend(node.iter_expressions())
-        return anywhere, under
-
-    def _exclude_system_columns(self) -> None:
-        """Keep ``_seq`` and ``_deleted``, where they are read at all, out of every ``*``."""
-        for scope, select in self._stars:
-            for projection in select.expressions:
-                if isinstance(projection, exp.Star):
-                    hidden = [
-                        exp.column(name, table=source.alias, quoted=True)
-                        for source in scope.relations()
-                        for name in _system_of(source)
-                    ]
-                    _exclude(projection, hidden)
-                elif isinstance(projection, exp.Column) and isinstance(projection.this, exp.Star):
-                    found = scope.find(projection.table.lower())
-                    if found is not None:
-                        hidden = [exp.column(name, quoted=True) for name in _system_of(found)]
-                        _exclude(projection.this, hidden)
-
     def _place_markers(self) -> None:
         markers: dict[ScanRequest, str] = {}
-        for occurrence in self._occurrences:
+        for occurrence in self._needs.occurrences:
             request = ScanRequest(
                 occurrence.relation,
                 occurrence.columns,
@@ -578,27 +393,3 @@ def _renamed(query: exp.Expression, view: str, columns: tuple[str, ...]) -> exp.
     alias = exp.TableAlias(this=exp.to_identifier(VIEW_ALIAS + view, quoted=True), columns=names)
     inner = exp.Subquery(this=query, alias=alias)
     return exp.Select(expressions=[exp.Star()], from_=exp.From(this=inner))
-
-
-def _system_of(source: _Occurrence) -> list[str]:
-    return [name for name in source.columns if name in SYSTEM_COLUMNS]
-
-
-def _exclude(star: exp.Star, hidden: list[exp.Column]) -> None:
-    if hidden:
-        star.set("except_", [*(star.args.get("except_") or []), *hidden])
-
-
-def _spelled(relation: Relation, name: str) -> str:
-    for column in relation.columns:
-        if column.name.lower() == name:
-            return column.name
-    return name
-
-
-def _narrowest(relation: Relation) -> str:
-    """Return the column to read where only the number of rows counts."""
-    for column in relation.columns:
-        if column.data_type.is_integer and not column.data_type.is_nested:
-            return column.name
-    return relation.columns[0].name if relation.columns else SYSTEM_COLUMNS[0]

@@ -49,9 +49,7 @@ def _schema_with_sums(schema: pa.Schema) -> pa.Schema:
 
 
 def _with_sums(batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [
-        _bigint(column) if is_hugeint(column.type) else column for column in batch.columns
-    ]
+    columns = [_bigint(column) if is_hugeint(column.type) else column for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, schema=_schema_with_sums(batch.schema))
 
 

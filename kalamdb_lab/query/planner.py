@@ -89,9 +89,7 @@ class Planner:
         # Most statements are shallow; one that is not is planned again on a deep stack.
         return with_deep_stack(lambda: self._plan(tree, resolver, text_semantics), depth=0)
 
-    def _plan(
-        self, tree: exp.Expression, resolver: NameResolver, text_semantics: bool
-    ) -> Plan:
+    def _plan(self, tree: exp.Expression, resolver: NameResolver, text_semantics: bool) -> Plan:
         tree = tree.copy()
         allowed.check(tree, text=text_semantics)
         if text_semantics:
@@ -99,7 +97,7 @@ class Planner:
         resolved = resolve_names(tree, resolver, _prepared_view)
         relations = [request.relation for request in resolved.requests.values()]
         written = rewrite.rewrite(resolved.tree, relations, text=text_semantics)
-        template = rewrite.generated_sql(written.tree)
+        template = rewrite.generated_sql(written.tree, text=text_semantics)
         names = StatementNames(resolved.aliases, resolved.views, written.literals)
         try:
             confirm(self.engine, template, frozenset(resolved.requests), resolved.ctes)

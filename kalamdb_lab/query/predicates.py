@@ -73,9 +73,7 @@ def _comparison(node: exp.Expression) -> list[Conjunct]:
             low, high = _operand(node.args["low"]), _operand(node.args["high"])
             bounds: list[tuple[Comparison, Any]] = [(">=", low), ("<=", high)]
             return [
-                Conjunct(node.this, side, bound)
-                for side, bound in bounds
-                if bound is not _NOTHING
+                Conjunct(node.this, side, bound) for side, bound in bounds if bound is not _NOTHING
             ]
     elif isinstance(node, exp.In) and isinstance(node.this, exp.Column):
         operands = [_operand(item) for item in node.expressions]
@@ -116,9 +114,7 @@ def _operand(node: exp.Expression) -> Any:
     return -number if negative else number
 
 
-def bind(
-    request: ScanRequest, parameters: Mapping[int, object]
-) -> tuple[BoundPredicate, ...]:
+def bind(request: ScanRequest, parameters: Mapping[int, object]) -> tuple[BoundPredicate, ...]:
     """Return the predicates of a request with values, less those that cannot be decided.
 
     A condition that nothing meets (``= NULL``) is left to the engine as well.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 from sqlglot import exp
@@ -13,12 +13,13 @@ from kalamdb_lab.arrow.arrays import storage_from_array
 from kalamdb_lab.arrow.schemas import kalam_type
 from kalamdb_lab.authorization.gateway import authorize_namespace
 from kalamdb_lab.catalog.catalog import Catalog
-from kalamdb_lab.errors import NotFoundError
+from kalamdb_lab.errors import KalamError, NotFoundError
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.datatypes import KalamDataType, StorageValue
 from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, TableId
 from kalamdb_lab.model.roles import Role
-from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
+from kalamdb_lab.partitions.leases import Leases
 from kalamdb_lab.query.direct import Direct, DirectQueries, only_table, recognised
 from kalamdb_lab.query.duck import Cancellation
 from kalamdb_lab.query.plan_cache import PlanCache
@@ -29,6 +30,8 @@ from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.resolver import CatalogResolver
 from kalamdb_lab.query.table_scans import StatementScans, TableRef, TableScans
 from kalamdb_lab.sql.queries import parse_query
+
+_VIEWS_KEPT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +59,22 @@ class Queries:
     """
 
     def __init__(
-        self, catalog: Catalog, scans: TableScans, planner: Planner, direct: DirectQueries
+        self,
+        catalog: Catalog,
+        scans: TableScans,
+        planner: Planner,
+        direct: DirectQueries,
+        leases: Leases,
     ) -> None:
         self._catalog = catalog
         self._scans = scans
         self._planner = planner
         self._direct_queries = direct
+        self._leases = leases
         self._directs: PlanCache[tuple[Direct, TableDef] | None] = PlanCache()
         self.plans: PlanCache[Plan] = PlanCache()
         self._views: dict[tuple[int, int], exp.Expression] = {}
+        self._columns_of_views: dict[Hashable, tuple[ColumnDef, ...]] = {}
 
     # --- queries ----------------------------------------------------------------------------
 
@@ -157,15 +167,24 @@ class Queries:
         text_semantics: bool = True,
         batch_rows: int,
     ) -> pa.RecordBatchReader:
-        """Return a query's rows in batches; the snapshot is taken now."""
+        """Return a query's rows in batches; the snapshot is taken now and held to the end."""
         plan = self.plan(tree, request, text_semantics=text_semantics)
-        return self._planner.stream(
+        seq = self._scans.applied_seq
+        reader = self._planner.stream(
             plan,
             self._provider(plan, request),
             request.params,
             _statement_context(request),
             batch_rows=batch_rows,
         )
+
+        def held() -> Iterator[pa.RecordBatch]:
+            with self._leases.reading(seq) as renew:
+                for batch in reader:
+                    renew()
+                    yield batch
+
+        return pa.RecordBatchReader.from_batches(reader.schema, held())
 
     def describe(
         self, tree: exp.Expression, request: Request, *, text_semantics: bool = True
@@ -219,7 +238,34 @@ class Queries:
         """Return a definition; those of all namespaces but ``system`` are public."""
         table_id = TableId.of(parts, namespace=context.namespace)
         authorize_namespace(table_id.namespace, context.role)
-        return self._catalog.table(table_id)
+        table = self._catalog.table(table_id)
+        if table.kind is not TableKind.VIEW:
+            return table
+        newest = replace(table.history[-1], columns=self._view_columns(table, context))
+        return replace(table, history=(*table.history[:-1], newest))
+
+    def _view_columns(self, view: TableDef, context: ExecutionContext) -> tuple[ColumnDef, ...]:
+        """Return the columns that a view has now: ``*`` expands when it is read."""
+        key = (view.table_key, self._catalog.revision)
+        columns = self._columns_of_views.get(key)
+        if columns is None:
+            # Definitions are public, and no row is read.
+            anybody = replace(context, role=Role.SYSTEM, acts_for_other=False)
+            tree = exp.select("*").from_(
+                exp.table_(view.table_id.name, db=view.table_id.namespace, quoted=True)
+            )
+            try:
+                fields = self.query_fields(tree, Request(anybody))
+            except KalamError:
+                return view.columns  # what it reads from is gone
+            columns = tuple(
+                ColumnDef(column_id=at, name=name, data_type=data_type, position=at)
+                for at, (name, data_type) in enumerate(fields, start=1)
+            )
+            self._columns_of_views[key] = columns
+            while len(self._columns_of_views) > _VIEWS_KEPT:
+                self._columns_of_views.pop(next(iter(self._columns_of_views)))
+        return columns
 
     def definitions(self, namespace: str, context: ExecutionContext) -> list[TableDef]:
         """Return the definitions of one namespace, by name."""
@@ -242,7 +288,7 @@ class Queries:
         return self._view_query(table)
 
     def _view_query(self, table: TableDef) -> exp.Expression:
-        key = (table.table_key, table.updated_at_us)
+        key = (table.table_key, table.schema_version)
         found = self._views.get(key)
         if found is None:
             if table.view_sql is None:

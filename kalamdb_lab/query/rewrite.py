@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlglot import exp
+from sqlglot.errors import ErrorLevel
 
+from kalamdb_lab.errors import NotSupportedError
 from kalamdb_lab.model import datatypes
 from kalamdb_lab.model.datatypes import TypeKind
 from kalamdb_lab.model.values import to_storage
@@ -116,13 +118,21 @@ def _written(node: exp.Expr) -> str:
         first = next(iter(node.unnest().expressions), None)
         if isinstance(first, exp.Expr):
             return first.alias_or_name or _written(first)
-    text: str = node.sql(dialect="duckdb", comments=False, normalize_functions="lower")
+    try:
+        text: str = node.sql(
+            dialect="duckdb",
+            comments=False,
+            normalize_functions="lower",
+            unsupported_level=ErrorLevel.IGNORE,
+        )
+    except RecursionError:
+        raise
+    except Exception:  # noqa: BLE001 - a wrong call, which will have its own error
+        return node.key
     return text if len(text) <= _MAX_NAME else f"{text[: _MAX_NAME - 3]}..."
 
 
-def rewrite(
-    tree: exp.Expression, relations: Iterable[Relation], *, text: bool
-) -> Written:
+def rewrite(tree: exp.Expression, relations: Iterable[Relation], *, text: bool) -> Written:
     """Rewrite a resolved tree in place.
 
     Views keep the meaning of text in whatever tree they are inlined.
@@ -267,7 +277,21 @@ class _Writer:
             to_storage(literal.name, kind, column=None)
 
 
-def generated_sql(tree: exp.Expression) -> str:
-    """Return the text that the engine gets: from the tree alone, which is used up by it."""
-    sql: Any = tree.sql(dialect="duckdb", comments=False, copy=False)
+def generated_sql(tree: exp.Expression, *, text: bool) -> str:
+    """Return the text that the engine gets: from the tree alone, which is used up by it.
+
+    Raises
+    ------
+    NotSupportedError
+        The text would say less than the tree: an argument would be lost.
+    """
+    level = ErrorLevel.RAISE if text else ErrorLevel.IGNORE
+    try:
+        sql: Any = tree.sql(
+            dialect="duckdb", identify=True, comments=False, copy=False, unsupported_level=level
+        )
+    except RecursionError:
+        raise
+    except Exception:  # noqa: BLE001 - it raises anything on calls with wrong arguments
+        raise NotSupportedError("A function is not supported with these arguments") from None
     return str(sql)

@@ -65,9 +65,7 @@ def empty_table(request: ScanRequest) -> pa.Table:
     """Return no rows of what a request asks for."""
     known = {column.name: column for column in request.relation.columns}
     system = {"_seq": pa.field("_seq", pa.int64()), "_deleted": pa.field("_deleted", pa.bool_())}
-    fields = [
-        field_for(known[name]) if name in known else system[name] for name in request.columns
-    ]
+    fields = [field_for(known[name]) if name in known else system[name] for name in request.columns]
     return pa.schema(fields).empty_table()
 
 
@@ -155,9 +153,7 @@ def mixed_source(marker: str, request: ScanRequest, parts: Sequence[Part]) -> So
     return source
 
 
-def _parquet_select(
-    name: str, request: ScanRequest, part: ParquetPart, source: Source
-) -> str:
+def _parquet_select(name: str, request: ScanRequest, part: ParquetPart, source: Source) -> str:
     given = {output: expression for expression, output in part.projections}
     types = {column.name: column.data_type for column in request.relation.columns}
     seq = f"f.{quoted(part.seq_column)}"

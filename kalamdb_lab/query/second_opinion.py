@@ -31,9 +31,7 @@ _SCHEMAS = frozenset({"", "main", "system", "pg_catalog"})
 _TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest"})
 
 
-def confirm(
-    engine: DuckEngine, sql: str, markers: frozenset[str], ctes: frozenset[str]
-) -> None:
+def confirm(engine: DuckEngine, sql: str, markers: frozenset[str], ctes: frozenset[str]) -> None:
     """Refuse a text that is not one SELECT from its own relations by allowed functions.
 
     Raises
@@ -58,9 +56,7 @@ def confirm(
             pending.extend(node.values())
 
 
-def _check(
-    node: dict[str, Any], sql: str, markers: frozenset[str], ctes: frozenset[str]
-) -> None:
+def _check(node: dict[str, Any], sql: str, markers: frozenset[str], ctes: frozenset[str]) -> None:
     kind, family = node.get("type"), node.get("class")
     if isinstance(family, str):
         if family not in _CLASSES:

@@ -109,6 +109,11 @@ class TableScans:
         self._cache_bytes = cache_bytes
         self._repeated = RepeatedReads()
 
+    @property
+    def applied_seq(self) -> int:
+        """The number up to which this process has read the log."""
+        return self._log.applied_seq
+
     def at_snapshot(
         self, requests: Sequence[ScanRequest], scope: str, local: Mapping[str, pa.Table]
     ) -> StatementScans:

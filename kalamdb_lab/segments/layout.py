@@ -49,6 +49,16 @@ def is_segment(name: str) -> bool:
     return _SEGMENT.fullmatch(name) is not None
 
 
+def is_parquet(name: str) -> bool:
+    """Return whether a file of this name holds the rows of a segment."""
+    return is_segment(name) and name.endswith(".parquet")
+
+
+def segment_id_of(path: str) -> int:
+    """Return the id in the name of a segment's Parquet file."""
+    return int(path.rpartition("/")[2].removeprefix("s-").removesuffix(".parquet"))
+
+
 class SegmentRecord(msgspec.Struct, omit_defaults=True):
     """What a Parquet footer says of its segment. Statistics are (null count, low, high)."""
 

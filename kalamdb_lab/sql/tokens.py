@@ -52,6 +52,9 @@ _REST_OF_NUMBER = re.compile(r"[\w.]*")
 _MAX_SUBSCRIPTS = 100
 """Subscripts of one statement that follow another one directly."""
 _STRING_PREFIXES: Final = frozenset("BENQRUX")
+_NEVER_BEFORE_STRING: Final = frozenset(
+    {*CLOSERS, TokenType.STRING, TokenType.NUMBER, TokenType.DOT}
+)
 _SPELLED_OUT: Final = ("DECIMAL", "NUMERIC", "EMBEDDING")
 _WANTS_PAREN: Final = {
     "VALUES": ("(",),
@@ -172,7 +175,7 @@ class _Lexer(TokenWriter):
             case TokenType.TILDE:
                 return before.token_type not in BEFORE_OPERAND  # a match of the whole text
             case TokenType.DOT:
-                return before.token_type is TokenType.STRING
+                return before.token_type in (TokenType.STRING, TokenType.NUMBER)
             case TokenType.COLON:
                 # ``:name`` is a placeholder to it
                 return before.token_type in BEFORE_OPERAND and (
@@ -261,7 +264,7 @@ class _Lexer(TokenWriter):
         value = text[1:-1].replace("''", "'")
         if before is not None:
             adjacent = before.end + 1 == start and before.text.upper() in _STRING_PREFIXES
-            if adjacent or before.token_type in (TokenType.STRING, TokenType.DOT):
+            if adjacent or before.token_type in _NEVER_BEFORE_STRING:
                 raise near(
                     before if adjacent else self._token(TokenType.STRING, value, start, end),
                     self._source,
@@ -285,6 +288,8 @@ class _Lexer(TokenWriter):
             stop = end if rest is None else rest.end()
             raise near(self._token(TokenType.NUMBER, text, start, stop), self._source)
         before = self._tokens[-1].token_type if self._tokens else None
+        if before is TokenType.DOT:
+            raise near(self._token(TokenType.NUMBER, text, start, end), self._source)
         if before in (TokenType.ARROW, TokenType.DARROW):
             self._guard_from_lambda()
         self._add(TokenType.NUMBER, text.replace("_", ""), start, end)

@@ -23,7 +23,7 @@ from kalamdb_lab.sql.statement_tokens import StatementTokens, expected, near
 
 _MODIFIERS = frozenset(
     {
-        *("with_", "joins", "laterals", "where", "group", "having", "qualify"),
+        *("with_", "joins", "where", "group", "having", "qualify"),
         *("windows", "order", "limit", "offset"),
     }
 )
@@ -150,13 +150,7 @@ class _TreeCheck:
     def placeholder(self, node: exp.Expr, parent: exp.Expr | None, key: str) -> None:
         self._placeholders += 1
         if key in _NAMES_ONLY or (key == "this" and isinstance(parent, _NAMED)):
-            number = node.name
-            token = next(
-                token
-                for at, token in enumerate(self._tokens)
-                if token.token_type is TokenType.PARAMETER and self._tokens[at + 1].text == number
-            )
-            raise near(token, self._source)
+            raise self._at_placeholder(node)
 
     def select(self, node: exp.Expr, _parent: exp.Expr | None, _key: str) -> None:
         if not node.args.get("expressions"):
@@ -295,6 +289,12 @@ class _TreeCheck:
             if token.start == start:
                 return near(token, self._source)
         return near(self._tokens[0], self._source)
+
+    def _at_placeholder(self, node: exp.Expr) -> SqlSyntaxError:
+        for token, following in pairwise(self._tokens):
+            if token.token_type is TokenType.PARAMETER and following.text == node.name:
+                return near(token, self._source)
+        return self._somewhere(node)
 
     def _located(self, error: SqlSyntaxError, start: int | None) -> SqlSyntaxError:
         token = next((t for t in self._tokens if t.start == start), self._tokens[0])

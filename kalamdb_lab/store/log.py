@@ -74,6 +74,10 @@ class ReadTransaction(Protocol):
         """Return the last number taken; 0 in a new database."""
         ...
 
+    def last_segment_id(self) -> int:
+        """Return the last segment id taken; 0 in a new database."""
+        ...
+
     def log_start(self) -> int:
         """Return the number below which flushed entries may have been deleted."""
         ...
@@ -150,6 +154,13 @@ class WriteTransaction(ReadTransaction, Protocol):
 
     def drop_partition(self, partition: PartitionKey, at_us: int) -> None:
         """Delete all entries of a partition and retire all its segments."""
+        ...
+
+    def start_after(self, last_seq: int, last_segment_id: int, at_us: int) -> None:
+        """Go on after these numbers, as of that time: what came before is no longer in the log.
+
+        Numbers that are behind those taken already change nothing.
+        """
         ...
 
     def trim_log(self, before_us: int) -> int:

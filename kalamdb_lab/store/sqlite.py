@@ -23,7 +23,7 @@ from kalamdb_lab.store.sqlite_transactions import (
 FORMAT_VERSION: Final = 1
 """Of the whole directory; a database written by a newer one is refused."""
 
-_APPLICATION_ID: Final = 0x4B414C4D  # "KALM", so that `file` and we know the file for ours
+APPLICATION_ID: Final = 0x4B414C4D  # "KALM", so that `file` and we know the file for ours
 
 
 def _translated(error: sqlite3.Error, directory: str) -> KalamError:
@@ -87,6 +87,8 @@ class SqliteStore:
         try:
             self._writer = self._connect(path, durability)
             self._prepare()
+            # How long to wait for the lock is `_begin_immediate`'s to say.
+            self._writer.execute("PRAGMA busy_timeout=0")
             self._reader = self._connect(path, durability)
         except sqlite3.Error as error:
             raise _translated(error, self._shown_as) from None
@@ -116,7 +118,7 @@ class SqliteStore:
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         fault = None
-        if application_id != _APPLICATION_ID:
+        if application_id != APPLICATION_ID:
             fault = f"'{self._shown_as}' is not a KalamDB Lab database"
         elif version > FORMAT_VERSION:
             fault = (
@@ -133,7 +135,7 @@ class SqliteStore:
         if not tables:  # else another process was faster
             for statement in SCHEMA.split(";"):
                 self._writer.execute(statement)
-            self._writer.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+            self._writer.execute(f"PRAGMA application_id={APPLICATION_ID}")
             self._writer.execute(f"PRAGMA user_version={FORMAT_VERSION}")
         self._writer.execute("COMMIT")
 
@@ -193,7 +195,6 @@ class SqliteStore:
         # process that inserts in a loop would starve us. Short tries with a deadline are.
         deadline = time.monotonic() + self._busy_timeout_s
         pause_s = 0.0005
-        self._writer.execute("PRAGMA busy_timeout=0")
         while True:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")

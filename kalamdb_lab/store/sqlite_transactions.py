@@ -76,6 +76,9 @@ class SqliteReadTransaction:
     def last_seq(self) -> int:
         return self._meta("last_seq")
 
+    def last_segment_id(self) -> int:
+        return self._meta("last_segment_id")
+
     def log_start(self) -> int:
         return self._meta("log_start")
 
@@ -228,10 +231,7 @@ class SqliteWriteTransaction(SqliteReadTransaction):
                 encode_segment(meta),
             ),
         )
-        self.connection.execute(
-            "UPDATE meta SET value = max(value, ?) WHERE key = 'last_segment_id'",
-            (meta.segment_id,),
-        )
+        self._raise_meta("last_segment_id", meta.segment_id)
 
     def set_removed(self, segment_id: int, removed: RemovedVersions) -> None:
         self.connection.execute(
@@ -263,6 +263,20 @@ class SqliteWriteTransaction(SqliteReadTransaction):
             (self._last_seq + 1, at_us, partition_id),
         )
 
+    def start_after(self, last_seq: int, last_segment_id: int, at_us: int) -> None:
+        if last_seq > self._last_seq:
+            self._last_seq = last_seq
+            self._raise_meta("log_start", last_seq)
+            self.connection.execute(
+                "INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (last_seq, at_us)
+            )
+        self._raise_meta("last_segment_id", last_segment_id)
+
+    def _raise_meta(self, key: str, value: int) -> None:
+        self.connection.execute(
+            "UPDATE meta SET value = max(value, ?) WHERE key = ?", (value, key)
+        )
+
     def trim_log(self, before_us: int) -> int:
         row = self.connection.execute(
             "SELECT max(seq) FROM log WHERE flushed = 1 AND at_us < ?", (before_us,)
@@ -272,9 +286,7 @@ class SqliteWriteTransaction(SqliteReadTransaction):
         cursor = self.connection.execute(
             "DELETE FROM log WHERE flushed = 1 AND at_us < ? AND seq <= ?", (before_us, row[0])
         )
-        self.connection.execute(
-            "UPDATE meta SET value = max(value, ?) WHERE key = 'log_start'", (row[0],)
-        )
+        self._raise_meta("log_start", row[0])
         self.connection.execute(
             "INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (row[0], before_us)
         )

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kalamdb_lab.arrow.arrays import storage_from_array
+from kalamdb_lab.catalog.keeper import SystemKeeper
 from kalamdb_lab.errors import DuplicateKeyError, NotNullError, ReadOnlyError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
@@ -60,6 +61,7 @@ class TableWriter:
         keys: KeyLookup,
         home: SegmentHome,
         table_by_key: Callable[[int], TableDef | None],
+        system: SystemKeeper,
         *,
         bulk_rows: int,
     ) -> None:
@@ -67,6 +69,7 @@ class TableWriter:
         self.keys = keys
         self._home = home
         self._table_by_key = table_by_key
+        self._system = system
         self.bulk_rows = bulk_rows
 
     def check_current(self, table: TableDef) -> None:
@@ -148,8 +151,9 @@ class TableWriter:
         return append_bulk(commit, self._home, table, partition, rows)
 
     def published(self, table: TableDef, partition: PartitionKey) -> None:
-        """Bring ``manifest.json`` up to date after segments were committed."""
+        """Bring ``manifest.json`` and the system tables up to date after segments were committed."""
         self._home.published(table, partition, self._log.store)
+        self._system.keep()
 
     def _check_arrow_keys(self, table: TableDef, partition: PartitionKey, rows: pa.Table) -> None:
         column = table.primary_key

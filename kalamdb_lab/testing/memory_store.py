@@ -89,6 +89,9 @@ class MemoryTransaction:
     def last_seq(self) -> int:
         return self.state.last_seq
 
+    def last_segment_id(self) -> int:
+        return self.state.last_segment_id
+
     def log_start(self) -> int:
         return self.state.log_start
 
@@ -188,6 +191,12 @@ class MemoryTransaction:
         ]
         self.state.flushed |= {e.seq for e in self.state.entries if e.partition == partition}
         self.retire_segments([s.meta.segment_id for s in self.segments(partition)], at_us)
+
+    def start_after(self, last_seq: int, last_segment_id: int, at_us: int) -> None:
+        if last_seq > self.state.last_seq:
+            self.state.last_seq = self.state.log_start = last_seq
+            self.state.checkpoints.append((last_seq, at_us))
+        self.state.last_segment_id = max(self.state.last_segment_id, last_segment_id)
 
     def trim_log(self, before_us: int) -> int:
         gone = [

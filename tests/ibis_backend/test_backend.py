@@ -108,7 +108,7 @@ def test_a_view_shows_each_reader_the_own_rows(con: Any, mia: Any) -> None:
 def test_a_view_of_private_data_is_refused(con: Any) -> None:
     con.create_table("t", {"a": [1]}, temp=True)
     for private in (con.table("t"), ibis.memtable({"a": [1]})):
-        with pytest.raises(NotSupportedError, match=r"create a table of their rows first"):
+        with pytest.raises(NotSupportedError, match=r"create a table of the rows first"):
             con.create_view("v", private)
     assert con.list_tables() == ["t"]
 

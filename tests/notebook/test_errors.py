@@ -68,15 +68,6 @@ def test_a_long_line_is_cut_around_the_place(kernel: Kernel) -> None:
     assert lines[-2][lines[-1].index("^") :].startswith("nme,")
 
 
-def test_what_runs_after_a_failed_cell_is_not_run(kernel: Kernel) -> None:
-    """A front end stops at a cell whose reply is an error, and so does Run All."""
-    first = kernel.send("%%kalam\nSELECT nme FROM tracks")
-    second = kernel.send("ran = True")
-    assert kernel.answer(first).status == "error"
-    assert kernel.answer(second).status in ("aborted", "error")
-    assert kernel.value("'ran' in globals()") is False
-
-
 def test_the_error_is_an_ordinary_one_to_python(kernel: Kernel) -> None:
     code = """
 import kalamdb_lab as kalam, pickle

@@ -18,15 +18,16 @@ from kalamdb_lab.query.planner import Planner
 SECRETS = ("SECRET", "9.99", "99999999-0000", "2001")
 MARKER = "__k_0123456789abcdef"
 
-NAMES = [
+OWN_NAMES = [
     "tracks",
     "genres",
     "studio.tracks",
-    "studio.genres",
-    "tracks",
-    "q",
-    "r",
     "mine",
+    "range(2) AS r(id)",
+    "(VALUES (1, 2)) AS v(id, title)",
+    "unnest([1]) AS u(id)",
+]
+FOREIGN_NAMES = [
     "hr",
     "bob.tracks",
     "system.users",
@@ -36,29 +37,23 @@ NAMES = [
     "information_schema.tables",
     "pg_catalog.pg_class",
     MARKER,
-    f'"{MARKER}"',
     f'temp."{MARKER}"',
     f'temp.main."{MARKER}"',
     f'main."{MARKER}"',
-    '"tracks"',
     "'tracks'",
-    "range(2)",
     "read_csv('x')",
     "query('SELECT 1')",
     f"query_table('{MARKER}')",
     "duckdb_columns()",
     "all_users('studio.tracks')",
-    "(VALUES (1, 2)) AS v(id, title)",
-    "unnest([1]) AS u(id)",
 ]
-VALUES = [
+OWN_VALUES = [
     "id",
     "title",
     "*",
     "count(*)",
     "t.title",
     "t.*",
-    "a.title",
     "max(title)",
     "_seq",
     "_deleted",
@@ -69,19 +64,21 @@ VALUES = [
     "CAST(title AS INT)",
     "CAST(title AS DATE)",
     "1 / (id - 1)",
+    "list_aggregate([title], 'histogram')",
+    "row_number() OVER (ORDER BY id)",
+    "list_transform([id], lambda x: x + 1)",
+]
+FOREIGN_VALUES = [
     f'"{MARKER}"',
     f'"{MARKER}".title',
     "current_setting('temp_directory')",
     "getvariable('x')",
     "json_serialize_sql('SELECT 1')",
-    "list_aggregate([title], 'histogram')",
-    "row_number() OVER (ORDER BY id)",
-    "list_transform([id], lambda x: x + 1)",
 ]
 CTE_NAMES = ["tracks", "genres", "q", "r", "duckdb_settings", "users", MARKER]
 
-names = st.sampled_from(NAMES)
-values = st.sampled_from(VALUES)
+names = st.sampled_from(OWN_NAMES * 20 + CTE_NAMES * 2 + FOREIGN_NAMES)
+values = st.sampled_from(OWN_VALUES * 20 + FOREIGN_VALUES)
 
 
 @st.composite

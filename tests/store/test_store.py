@@ -108,6 +108,18 @@ def test_trimming_takes_flushed_entries_only(store: Store) -> None:
         assert transaction.last_seq_before(25) == 2
 
 
+def test_a_store_that_starts_after_others_goes_on_with_their_numbers(store: Store) -> None:
+    with store.write() as transaction:
+        transaction.start_after(40, 7, at_us=10)
+        transaction.start_after(30, 6, at_us=20)
+        assert transaction.append(A, EntryKind.ROWS, 1, 30, b"").seq == 41
+        assert transaction.next_segment_id() == 8
+    with store.read() as transaction:
+        assert (transaction.last_seq(), transaction.last_segment_id()) == (41, 8)
+        assert transaction.log_start() == 40
+        assert transaction.last_seq_before(20) == 40
+
+
 def test_a_closed_store_says_so(store: Store) -> None:
     store.close()
     with pytest.raises(ClosedError), store.read():
@@ -121,6 +133,7 @@ _step = st.one_of(
     st.tuples(st.just("retire"), st.integers(1, 4), st.integers(0, 50)),
     st.tuples(st.just("drop"), st.sampled_from([A, B])),
     st.tuples(st.just("trim"), st.integers(0, 60)),
+    st.tuples(st.just("start"), st.integers(0, 9), st.integers(0, 5), st.integers(0, 50)),
     st.tuples(st.just("fail"), st.sampled_from([A, B])),
 )
 
@@ -144,6 +157,8 @@ def _apply(store: Store, step: tuple[Any, ...]) -> None:
                     transaction.drop_partition(partition, 5)
                 case ("trim", before_us):
                     transaction.trim_log(before_us)
+                case ("start", last_seq, last_segment_id, at_us):
+                    transaction.start_after(last_seq, last_segment_id, at_us)
                 case ("fail", partition):
                     transaction.append(partition, EntryKind.ROWS, 1, 0, b"")
                     raise RuntimeError
@@ -155,6 +170,7 @@ def _seen(store: Store) -> tuple[object, ...]:
     with store.read() as t:
         return (
             t.last_seq(),
+            t.last_segment_id(),
             t.log_start(),
             list(t.entries_after(0)),
             [list(t.hot_entries(p)) for p in (A, B)],

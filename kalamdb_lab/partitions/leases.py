@@ -1,0 +1,63 @@
+"""Leases: files of merged segments stay while a long read may still open them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from kalamdb_lab.clock import Clock
+from kalamdb_lab.store.log import Store
+
+
+class Leases:
+    """The long reads of one process.
+
+    Files of retired segments outlive a grace time, so a read needs no lease until half of that
+    has gone by; then it says so in the catalog, where other processes see it, and renews it.
+
+    Parameters
+    ----------
+    grace_s : int
+        How long retired files stay in any case.
+    """
+
+    def __init__(self, store: Store, clock: Clock, *, grace_s: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._half_us = grace_s * 500_000
+        self._lock = threading.Lock()
+        self._reads: dict[object, int] = {}
+        self._leased = False
+        self._renew_at_us = 0
+
+    @contextmanager
+    def reading(self, seq: int) -> Iterator[Callable[[], None]]:
+        """Hold what a snapshot at ``seq`` may read; call what this yields now and then.
+
+        The lease ends with the block, or by itself if the process dies.
+        """
+        token = object()
+        with self._lock:
+            if not self._reads:
+                self._renew_at_us = self._clock.now_us() + self._half_us
+            self._reads[token] = seq
+        try:
+            yield self._renew
+        finally:
+            with self._lock:
+                del self._reads[token]
+                if self._leased and not self._reads:
+                    self._leased = False
+                    self._store.release(self._store.node_id())
+
+    def _renew(self) -> None:
+        now_us = self._clock.now_us()
+        if now_us < self._renew_at_us:
+            return
+        with self._lock:
+            if self._reads:
+                self._leased = True
+                self._renew_at_us = now_us + self._half_us
+                oldest = min(self._reads.values())
+                self._store.lease(self._store.node_id(), oldest, now_us + 4 * self._half_us)

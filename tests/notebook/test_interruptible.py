@@ -1,0 +1,100 @@
+"""A call that does not stop at once, interrupted."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from kalamdb_lab.errors import InterruptedStatementError
+from kalamdb_lab.notebook.interruptible import FINISHED, STOPPING, Interruptible
+
+
+class Work:
+    """Something slow that stops when ``stop`` is set, however often it is asked."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.asked = 0
+
+    def interrupt(self) -> None:
+        self.asked += 1
+
+    def heed(self) -> None:
+        self.asked += 1
+        self.stop.set()
+
+    def run(self) -> str:
+        self.stop.wait(30)
+        raise InterruptedStatementError
+
+    def finish(self) -> str:
+        self.stop.wait(30)
+        return "done"
+
+
+def interrupted(call: Callable[[], object], *, presses: int = 1) -> tuple[Exception, float]:
+    """Run a call, press the button, and return the error and how long the prompt took."""
+    pressed = []
+
+    def press() -> None:
+        pressed.append(time.monotonic())
+        signal.raise_signal(signal.SIGINT)
+
+    timers = [threading.Timer(0.1 + 0.15 * number, press) for number in range(presses)]
+    for timer in timers:
+        timer.start()
+    with pytest.raises(InterruptedStatementError) as raised:
+        call()
+    elapsed_s = time.monotonic() - pressed[0]
+    for timer in timers:
+        timer.join()
+    return raised.value, elapsed_s
+
+
+def test_results_and_errors_come_through() -> None:
+    calls = Interruptible(lambda: None)
+    assert calls.run(lambda: 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        calls.run(lambda: 1 / 0)
+
+
+def test_a_call_that_heeds_stops() -> None:
+    work = Work()
+    error, elapsed_s = interrupted(lambda: Interruptible(work.heed).run(work.run))
+    assert elapsed_s < 0.5
+    assert str(error) == "Interrupted; nothing was changed"
+
+
+def test_a_call_that_finishes_all_the_same_is_told() -> None:
+    work = Work()
+    error, _ = interrupted(lambda: Interruptible(work.heed).run(work.finish))
+    assert str(error) == FINISHED
+
+
+def test_the_prompt_comes_back_from_a_call_that_does_not_stop() -> None:
+    work = Work()
+    calls = Interruptible(work.interrupt)
+    error, elapsed_s = interrupted(lambda: calls.run(work.run))
+    assert elapsed_s < 0.5
+    assert str(error) == STOPPING
+    assert work.asked > 1
+
+    ran = []
+    error, elapsed_s = interrupted(lambda: calls.run(lambda: ran.append(1)))
+    assert elapsed_s < 0.5
+    assert ran == [], "what waits for the first call is never run after its interrupt"
+
+    work.stop.set()
+    assert calls.run(lambda: "next") == "next"
+
+
+def test_a_second_press_gives_the_prompt_at_once() -> None:
+    work = Work()
+    error, elapsed_s = interrupted(lambda: Interruptible(work.interrupt).run(work.run), presses=2)
+    assert elapsed_s < 0.25
+    assert str(error) == STOPPING
+    work.stop.set()

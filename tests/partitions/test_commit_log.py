@@ -1,0 +1,207 @@
+"""The log as partitions see it: own commits, those of others, and what was trimmed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from conftest import ALICE, BOB, TABLE, World, with_column  # noqa: E402
+
+from kalamdb_lab.model.datatypes import TEXT  # noqa: E402
+from kalamdb_lab.model.tables import ColumnDef  # noqa: E402
+from kalamdb_lab.partitions.compaction import compact_partition  # noqa: E402
+from kalamdb_lab.partitions.eviction import evict_expired  # noqa: E402
+from kalamdb_lab.partitions.flush import flush_partition  # noqa: E402
+
+FOR_EVER = 0
+
+
+def flush(world: World) -> int:
+    return flush_partition(
+        world.log, world.home, TABLE, ALICE, purge_before_seq=FOR_EVER
+    ).row_count
+
+
+def compact(world: World, *, purge_before_seq: int = FOR_EVER) -> int:
+    return compact_partition(
+        world.log, world.home, world.reader, TABLE, ALICE, purge_before_seq=purge_before_seq
+    ).retired
+
+
+def test_each_row_version_has_its_own_number(here: World) -> None:
+    first = here.insert(1, 2, 3)
+    assert here.insert(4) == first + 3
+    assert here.snapshot().hot.column("_seq").to_pylist() == [first, first + 1, first + 2, first + 3]
+
+
+def test_a_commit_that_raises_changes_nothing(here: World) -> None:
+    here.insert(1)
+    with pytest.raises(RuntimeError), here.log.commit() as commit:
+        commit.append_rows(ALICE, TABLE, [(2, None, None)])
+        raise RuntimeError
+    assert here.ids() == [1]
+    here.insert(3)
+    assert here.ids() == [1, 3]
+
+
+def test_a_snapshot_never_changes(here: World) -> None:
+    here.insert(1, 2)
+    before = here.snapshot()
+    here.delete(1)
+    here.insert(3)
+    flush(here)
+    assert before.hot.column("id").to_pylist() == [1, 2]
+    assert here.ids() == [2, 3]
+
+
+def test_partitions_of_one_read_stand_at_one_number(here: World) -> None:
+    with here.log.commit() as commit:
+        commit.append_rows(ALICE, TABLE, [(1, None, None)])
+        commit.append_rows(BOB, TABLE, [(2, None, None)])
+    alice, bob = here.log.snapshot([(ALICE, TABLE), (BOB, TABLE)])
+    assert (alice.row_count, bob.row_count) == (1, 1)
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_commits_of_another_process_are_followed(here: World, there: World, loaded: bool) -> None:
+    if loaded:
+        assert there.ids() == []
+    here.insert(1, 2, 3)
+    here.delete(2)
+    here.replace(1, 1)
+    assert there.ids() == [1, 3]
+    flush(here)
+    assert there.ids() == [1, 3]
+    there.insert(9)
+    compact(here)
+    assert here.ids() == there.ids() == [1, 3, 9]
+
+
+def test_a_reader_that_missed_trimmed_entries_starts_anew(here: World, there: World) -> None:
+    here.insert(1)
+    assert there.ids() == [1]
+    here.insert(2)
+    flush(here)
+    here.clock.advance(7_200)
+    here.insert(3)
+    with here.log.store.write() as transaction:
+        assert transaction.trim_log(here.clock.now_us() - 3_600_000_000) > 0
+    assert there.ids() == [1, 2, 3]
+
+
+def test_of_two_flushes_at_once_one_wins_and_no_row_comes_twice(
+    here: World, there: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.insert(1, 2)
+    write = here.home.write
+
+    def write_slowly(*arguments: object, **named: object) -> object:
+        meta = write(*arguments, **named)  # type: ignore[arg-type]
+        assert flush(there) == 2  # the other process publishes while our file is being written
+        return meta
+
+    monkeypatch.setattr(here.home, "write", write_slowly)
+    assert flush(here) == 0
+    assert here.ids() == there.ids() == [1, 2]
+
+
+def test_writes_during_a_flush_are_neither_lost_nor_doubled(
+    here: World, there: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.insert(1, 2)
+    write = here.home.write
+
+    def write_slowly(*arguments: object, **named: object) -> object:
+        meta = write(*arguments, **named)  # type: ignore[arg-type]
+        there.insert(3)
+        there.delete(1)
+        return meta
+
+    monkeypatch.setattr(here.home, "write", write_slowly)
+    flush(here)
+    assert here.ids() == there.ids() == [2, 3]
+    assert here.snapshot().row_count == 2
+
+
+def test_counts_are_exact_where_segments_have_holes(here: World) -> None:
+    here.insert(1)
+    here.insert(50, key=BOB)
+    hot = here.insert(2)
+    flush(here)
+    in_hole = here.insert(3)
+    here.insert(4)
+    flush(here)
+    compact(here)
+    here.replace(in_hole, 3)
+    here.delete(hot)
+    assert here.ids() == [1, 3, 4]
+    assert here.snapshot().row_count == 3
+    flush(here)
+    assert here.snapshot().row_count == 3
+
+
+def test_deleted_rows_are_kept_and_replaced_ones_go(here: World) -> None:
+    first = here.insert(1, 2)
+    here.replace(first, 1)
+    here.delete(first + 1)
+    flush(here)
+    compact(here)
+    (view,) = here.snapshot().segments
+    assert view.deleted.tolist() == view.removed.tolist() == [first + 1]
+    assert view.meta.row_count == 2
+
+
+def test_deleted_rows_past_their_retention_are_dropped_for_good(here: World) -> None:
+    first = here.insert(1, 2)
+    flush(here)
+    here.delete(first)
+    flush(here)
+    compact(here, purge_before_seq=here.log.applied_seq + 1)
+    (view,) = here.snapshot().segments
+    assert (view.meta.row_count, len(view.removed)) == (1, 0)
+    assert here.ids() == [2]
+
+
+def test_retired_files_outlive_the_grace_time_only(here: World) -> None:
+    here.insert(1)
+    flush(here)
+    here.insert(2)
+    flush(here)
+    old = [view.meta for view in here.snapshot().segments]
+    compact(here)
+    storage_of = here.reader.verified_path
+    assert all(Path(storage_of(meta, TABLE)).exists() for meta in old)
+    assert here.home.forget_retired(here.log.store, grace_s=600) == 0
+    here.clock.advance(601)
+    here.log.store.lease(1, here.log.applied_seq - 3, here.clock.now_us() + 60_000_000)
+    assert here.home.forget_retired(here.log.store, grace_s=600) == 0
+    here.log.store.release(1)
+    assert here.home.forget_retired(here.log.store, grace_s=600) == 2
+    assert here.ids() == [1, 2]
+
+
+def test_rows_of_older_schema_versions_show_the_fill(here: World) -> None:
+    here.insert(1)
+    flush(here)
+    here.insert(2)
+    wider = with_column(TABLE, ColumnDef(4, "mood", TEXT, position=4, fill="calm"))
+    here.insert(3, table=wider)
+    assert here.snapshot(table=wider).hot.column("mood").to_pylist() == ["calm", None]
+    (view,) = here.snapshot(table=wider).segments
+    assert here.reader.read(view.meta, wider, ["mood"]).column(0).to_pylist() == ["calm"]
+
+
+def test_evicted_entries_leave_memory_and_disk(here: World, there: World) -> None:
+    here.insert(1)
+    here.clock.advance(100)
+    here.insert(2)
+    assert there.ids() == [1, 2]
+    with here.log.commit() as commit:
+        before_us = here.clock.now_us() - 50_000_000
+        assert evict_expired(here.log, commit, ALICE, before_us) == 1
+    assert here.ids() == there.ids() == [2]
+    with here.log.store.read() as transaction:
+        assert len(list(transaction.hot_entries(ALICE))) == 1
