@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import sqlglot
 import sqlglot.expressions as sge
@@ -44,10 +44,10 @@ class KalamCompiler(DuckDBCompiler):  # type: ignore[misc]
     def visit_InSubquery(self, op: Any, *, rel: Any, needle: Any) -> sge.Expression:  # noqa: N802
         """Return ``needle IN (SELECT ...)``; ibis leaves the namespace of a bare table away."""
         if not isinstance(rel, sge.Table):
-            return super().visit_InSubquery(op, rel=rel, needle=needle)
+            return cast("sge.Expression", super().visit_InSubquery(op, rel=rel, needle=needle))
         names = {part: rel.args.get(part) for part in ("this", "db", "catalog")}
         everything = sge.Select(expressions=[sge.Star()], from_=sge.From(this=sge.Table(**names)))
-        return needle.isin(query=everything)
+        return sge.In(this=needle, query=sge.Subquery(this=everything))
 
     def visit_RowID(self, _: Any, *, table: Any) -> sge.Expression:  # noqa: N802
         """Return the version number of a row, which no other row has."""

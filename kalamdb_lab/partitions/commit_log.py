@@ -149,14 +149,16 @@ class CommitLog:
         take snapshots and look keys up, not run queries.
         """
         with self._state:
-            missing = [key for key in wanted if key not in self._partitions]
-            if missing or not self._statement.has_looked:
+            keys = tuple(wanted)
+            is_missing = any(key not in self._partitions for key in keys)
+            if is_missing or not self._statement.has_looked:
                 version = self._store.data_version()
-                if version != self._data_version or missing:
+                if version != self._data_version or is_missing:
                     with self._store.read() as transaction:
-                        self._follow(transaction)
-                        for key in missing:
-                            self._load(key, transaction)
+                        self._follow(transaction)  # which may forget partitions
+                        for key in keys:
+                            if key not in self._partitions:
+                                self._load(key, transaction)
                     self._data_version = version
                 self._statement.has_looked = self._statement.is_open
             yield self._applied_seq

@@ -12,11 +12,6 @@ from kalamdb_lab.store.sqlite import APPLICATION_ID, SqliteStore
 _COMPANIONS = ("", "-wal", "-shm", "-journal")
 
 
-def is_lost(path: Path) -> bool:
-    """Return whether there is no catalog at ``path``, or one without content."""
-    return not path.is_file() or (path.stat().st_size == 0 and not _beside(path, "-wal").exists())
-
-
 def is_sound(path: Path, *, shown_as: str) -> bool:
     """Return whether the catalog can be read to the end; others may use it meanwhile.
 
@@ -26,7 +21,7 @@ def is_sound(path: Path, *, shown_as: str) -> bool:
         It was written by a newer version, or cannot be read here at all: neither says that it
         is damaged.
     """
-    if is_lost(path):
+    if not path.is_file():
         return False
     try:
         return _passes_sqlite(path) and _can_be_read(path, shown_as)
