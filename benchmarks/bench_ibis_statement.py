@@ -16,7 +16,6 @@ from typing import Any
 
 import duckdb
 import ibis
-import pytest
 
 from benchmarks.databases import NAMESPACE, kalam_database, same_rows
 from benchmarks.measure import Budget, Figure, Finding, Scale, Skipped, interleaved
@@ -106,6 +105,5 @@ def _never_seen(table: Any) -> Any:
     return lambda: question(table, next(numbers) / 1_000).to_pyarrow()
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_every_backend_gives_the_same_groups(tmp_path: Path) -> None:
     assert measure(Scale.SMALL, tmp_path)

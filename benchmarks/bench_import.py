@@ -1,8 +1,8 @@
 """What do `import kalamdb_lab` and `%load_ext kalamdb_lab` cost in a new process?
 
 Sketch: the package itself loads its errors and the clock, a dozen small modules: 10 ms. ibis,
-pandas, pyarrow and DuckDB take 0.1 to 1 s each, so they must wait for the first `open`. The extension
-loads the magics, which need IPython (there already) and the engine's faces.
+pandas, pyarrow and DuckDB take 0.1 to 1 s each, so they must wait for the first `open`. The
+extension loads the magics, which need IPython (there already).
 Data: none; each sample is a process of its own, timed from within, bytecode already written.
 Peers: none; `import duckdb` for scale.
 """
@@ -14,8 +14,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from benchmarks.measure import Budget, Figure, Finding, Samples, Scale, Skipped, pooled
 
@@ -88,6 +86,5 @@ def _in_new_process(before: str, text: str) -> tuple[Samples, list[str]]:
     return Samples((wall_s,), (cpu_s,)), loaded
 
 
-@pytest.mark.slow
 def test_importing_the_package_loads_nothing_heavy(tmp_path: Path) -> None:
     assert measure(Scale.SMALL, tmp_path)

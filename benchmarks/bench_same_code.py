@@ -1,8 +1,8 @@
 """Do a view and a system table cost more than what they stand for?
 
 Sketch: a view is expanded in the tree when the plan is made, so with a cached plan it is its
-SELECT. System tables are partitions on the same log, read by the same code as a SHARED table of the same
-rows; only a role is checked before.
+SELECT. System tables are partitions on the same log, read by the same code as a SHARED
+table of the same rows; only a role is checked before.
 Data: 1,000 rows (k TEXT key, g TEXT, x DOUBLE), hot, and a view that filters them;
 `system.namespaces` with 200 namespaces beside a SHARED table with its very rows.
 Peers: the SELECT of the view; the SHARED table.

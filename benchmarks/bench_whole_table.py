@@ -1,8 +1,8 @@
 """What do COUNT(*), MIN and MAX of a whole table cost, however large it is?
 
 Sketch: the manifest has row counts and bounds of every segment; a snapshot and six segments'
-numbers are added up in Python, some 50 us, and one row of Arrow is made. No file is opened, so the size
-of the table plays no part.
+numbers are added up in Python, some 50 us, and one row of Arrow is made. No file is opened, so the
+size of the table plays no part.
 Data: the flights 30 times over, all flushed.
 Peers: a DuckDB file with the same rows, which keeps row counts and zone maps too.
 """

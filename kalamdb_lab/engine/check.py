@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,11 +150,9 @@ class _Check:
         self._tables: dict[int, TableReport] = {}
 
     def report(self) -> Report:
+        self._name_tables()
         with self._parts.store.read() as transaction:
             listed = list(transaction.all_segments())
-        # After the segments: a table that is made meanwhile has a name by then.
-        self._name_tables(listed)
-        with self._parts.store.read() as transaction:
             for table_key in sorted(self._tables):
                 for scope in transaction.scopes(table_key):
                     self._count_commits(transaction, PartitionKey(table_key, scope))
@@ -170,13 +168,15 @@ class _Check:
             orphans=self._count_orphans(listed),
         )
 
-    def _name_tables(self, listed: Iterable[ListedSegment]) -> None:
+    def _name_tables(self) -> None:
         names = {table.table_key: str(table.table_id) for table in SYSTEM_TABLES.values()}
         try:
             tables = self._parts.catalog.tables.all().values()
             names |= {t.table_key: str(t.table_id) for t in tables if t.view_sql is None}
         except CorruptError:
             # The definitions themselves are damaged; segments still say whose they are.
+            with self._parts.store.read() as transaction:
+                listed = list(transaction.all_segments())
             for segment in listed:
                 if segment.meta.partition.table_key not in names:
                     names[segment.meta.partition.table_key] = self._name_in_footer(segment)
@@ -207,7 +207,7 @@ class _Check:
         meta = segment.meta
         table = self._tables.get(meta.partition.table_key)
         if table is None:
-            return  # dropped meanwhile
+            return  # made meanwhile
         rows = meta.row_count - len(segment.removed.seqs) // 8
         state = self._state(segment)
         if state is not SegmentState.SOUND and not self._is_live(segment):
@@ -260,5 +260,3 @@ class _Check:
 
 
 _SYSTEM_KEYS = frozenset(table.table_key for table in SYSTEM_TABLES.values())
-
-Progress = Callable[[str], None]

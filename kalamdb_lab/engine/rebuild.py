@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +12,14 @@ from kalamdb_lab.clock import Clock, SystemClock
 from kalamdb_lab.config import Settings
 from kalamdb_lab.engine.check import CatalogParts
 from kalamdb_lab.engine.directory import CATALOG_FILE, STORAGE_DIRECTORY, check_is_database
-from kalamdb_lab.errors import CorruptError, StorageError
+from kalamdb_lab.errors import StorageError
 from kalamdb_lab.model.entities import Namespace
 from kalamdb_lab.model.ids import ROOT_USER, PartitionKey
 from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.partitions.segment_home import SegmentHome
-from kalamdb_lab.segments.recovery import LostSegment, Recovered, recover
+from kalamdb_lab.segments.recovery import Recovered, recover
 from kalamdb_lab.segments.storage import Storage
+from kalamdb_lab.segments.verification import read_footer
 from kalamdb_lab.store.catalog_file import discard_catalog, is_sound, replace_catalog
 from kalamdb_lab.store.log import ListedSegment
 from kalamdb_lab.store.sqlite import SqliteStore
@@ -45,8 +45,11 @@ class Rebuilt:
         Rows of those of them that are known by their size.
     unremembered : list of str
         Tables of which nothing says which rows had been deleted or replaced.
+    undefined : dict of str to int
+        Segments of tables that no definition names, by the name they had: the table was
+        dropped, or its definition is lost. Their files stay as they are.
     left_out : int
-        Files of segments of dropped tables, merged or never finished: they stay as they are.
+        Segments that were merged into others or never finished; alike.
     """
 
     path: str
@@ -58,6 +61,7 @@ class Rebuilt:
     lost: dict[str, int] = field(default_factory=dict)
     lost_rows: int = 0
     unremembered: list[str] = field(default_factory=list)
+    undefined: dict[str, int] = field(default_factory=dict)
     left_out: int = 0
 
     @property
@@ -128,7 +132,7 @@ class _Rebuild:
             for table in parts.catalog.tables.all().values()
             if table.view_sql is None
         }
-        self._list(tables, rebuilt)
+        self._list(parts, tables, rebuilt)
         self._complete_namespaces(parts)
         self._write_manifests(parts, tables)
         self._count_lost(tables, rebuilt)
@@ -136,14 +140,12 @@ class _Rebuild:
         rebuilt.users = len(parts.catalog.users.all())
         return rebuilt
 
-    def _list(self, tables: dict[int, TableDef], rebuilt: Rebuilt) -> None:
-        """Take all numbers that are used, and list the segments of tables that have a definition."""
+    def _list(self, parts: CatalogParts, tables: dict[int, TableDef], rebuilt: Rebuilt) -> None:
+        """Take all numbers that are used; list the segments of tables that have a definition."""
         seen: set[int] = set()
         with self._store.write() as transaction:
             for found in self._found:
-                transaction.start_after(
-                    found.last_seq, found.last_segment_id, self._clock.now_us()
-                )
+                transaction.start_after(found.last_seq, found.last_segment_id, self._clock.now_us())
                 rebuilt.left_out += found.left_out
                 for segment in found.segments:
                     meta = segment.meta
@@ -152,8 +154,12 @@ class _Rebuild:
                     seen.add(meta.segment_id)
                     if _is_system(segment):
                         continue
-                    if table is None or not is_new or meta.schema_version > table.schema_version:
+                    if not is_new:
                         rebuilt.left_out += 1
+                        continue
+                    if table is None or meta.schema_version > table.schema_version:
+                        name = read_footer(parts.storage(meta.storage_id), meta.path).table
+                        rebuilt.undefined[name] = rebuilt.undefined.get(name, 0) + 1
                         continue
                     transaction.add_segment(meta, segment.removed)
                     rebuilt.segments += 1

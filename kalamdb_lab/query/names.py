@@ -107,7 +107,7 @@ def marker_table(marker: str) -> exp.Table:
 
 def marker_sql(marker: str) -> str:
     """Return how `marker_table` prints."""
-    return f'temp.main."{marker}"'
+    return f'"temp"."main"."{marker}"'
 
 
 class _Walker:

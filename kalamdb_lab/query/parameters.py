@@ -77,9 +77,13 @@ def _decimal(value: Decimal) -> Any:
 
 
 def checked_count(numbers: Sequence[int], parameters: Sequence[object]) -> dict[int, object]:
-    """Return the parameters by number, or refuse them."""
+    """Return the parameters by number, or refuse too few.
+
+    A query may be one part of a statement whose other parts use further values; whether the
+    statement was given exactly as many as it has placeholders is checked when it is bound.
+    """
     expected = max(numbers, default=0)
-    if len(parameters) != expected:
+    if len(parameters) < expected:
         plural = "" if expected == 1 else "s"
         raise ParametersError(f"Expected {expected} parameter{plural}, got {len(parameters)}")
     return dict(enumerate(parameters, start=1))

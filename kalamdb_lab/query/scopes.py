@@ -90,7 +90,7 @@ class Needs:
                     column.set("db", None)
                     column.set("table", exp.to_identifier(alias, quoted=True))
             elif not column.args.get("table") and isinstance(column.this, exp.Identifier):
-                self._refuse_whole_row(scope, column.name.lower(), opaque)
+                self._refuse_whole_row(scope, select, column, opaque)
         where = select.args.get("where")
         if where is not None:
             for column in where.find_all(exp.Column):
@@ -102,10 +102,21 @@ class Needs:
             if column.name.lower() == "_deleted" and self._owners(scope, column):
                 self._claimed.add(id(column))
 
-    def _refuse_whole_row(self, scope: Scope, name: str, opaque: bool) -> None:
-        """A table's name as a value would be its row, with columns we did not ask for."""
+    def _refuse_whole_row(
+        self, scope: Scope, select: exp.Select, column: exp.Column, opaque: bool
+    ) -> None:
+        """A table's name as a value would be its row, with columns we did not ask for.
+
+        Where a result has the same name, that is meant: ``count(*) AS flights FROM flights``.
+        """
+        name = column.name.lower()
         source = scope.sources.get(name)
         if source is None or any(other.has(name) for other in scope.relations()):
+            return
+        meant = next((i for i in select.expressions if i.alias.lower() == name), None)
+        if meant is not None and _is_after_projection(column, select):
+            if not isinstance(column.parent, exp.Ordered):
+                column.replace(exp.Paren(this=meant.unalias().copy()))
             return
         if not opaque and scope.parent is None:
             raise NotFoundError("Column", name)
@@ -225,3 +236,13 @@ def _narrowest(relation: Relation) -> str:
         if column.data_type.is_integer and not column.data_type.is_nested:
             return column.name
     return relation.columns[0].name if relation.columns else SYSTEM_COLUMNS[0]
+
+
+def _is_after_projection(column: exp.Column, select: exp.Select) -> bool:
+    """Return whether a column stands where a SELECT's own results may be named."""
+    node: exp.Expr | None = column
+    while node is not None and node.parent is not select:
+        if isinstance(node, exp.Select):
+            return False
+        node = node.parent
+    return node is not None and node.arg_key in ("order", "group", "having", "qualify")

@@ -186,7 +186,11 @@ class SegmentReader:
                 array = decoded[old.column_id]
             if old is not None and old.data_type != item.data_type:
                 array = converted(
-                    _without_dictionary(array), old.data_type, item.data_type, column=item.name, unfit_is_null=True
+                    _without_dictionary(array),
+                    old.data_type,
+                    item.data_type,
+                    column=item.name,
+                    unfit_is_null=True,
                 )
                 size_bytes = 0
             self._cache.put(

@@ -72,7 +72,7 @@ class Recovered:
 class _Candidate:
     record: SegmentRecord
     meta: SegmentMeta
-    removed: RemovedVersions = RemovedVersions()
+    removed: RemovedVersions = field(default_factory=RemovedVersions)
     is_named: bool = False
 
     @property
@@ -219,9 +219,7 @@ def _take(chosen: Iterable[_Candidate], found: Recovered) -> None:
         by_id[item.segment_id] = item
         if not item.is_named:
             found.unlisted.add(item.meta.partition)
-    found.segments = [
-        ListedSegment(item.meta, item.removed) for _, item in sorted(by_id.items())
-    ]
+    found.segments = [ListedSegment(item.meta, item.removed) for _, item in sorted(by_id.items())]
 
 
 def _note_missing(
@@ -276,6 +274,4 @@ def _only(known: Sequence[RemovedVersions], seqs: Seqs) -> RemovedVersions:
     deleted = np.frombuffer(b"".join(item.deleted for item in known), np.uint8)
     order = np.argsort(removed, kind="stable")
     order = order[np.isin(removed[order], seqs)]
-    return RemovedVersions(
-        removed[order].tobytes(), at[order].tobytes(), deleted[order].tobytes()
-    )
+    return RemovedVersions(removed[order].tobytes(), at[order].tobytes(), deleted[order].tobytes())

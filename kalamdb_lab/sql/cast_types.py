@@ -66,7 +66,8 @@ def data_type_of(node: exp.Expr) -> KalamDataType:
 
 
 def _whole_number(node: exp.Expr, data_type: exp.Expr) -> int:
-    text = node.name
+    inner = node.this if isinstance(node, exp.DataTypeParam) else node
+    text = inner.name if isinstance(inner, exp.Literal) and not node.args.get("expression") else ""
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise _unknown_type(data_type)
     return int(text)

@@ -31,13 +31,15 @@ FILTER FIRST FOR FROM FULL HAVING ILIKE IN INNER INSERT INTERSECT INTERVAL INTO 
 LATERAL LEFT LIKE LIMIT MAP NATURAL NOT NOTNULL NULL OFFSET ON OR OUTER OVER QUALIFY RANGE
 RECURSIVE RETURNING RIGHT ROLLUP ROW ROWS SELECT SEMI SET SOME STRUCT THEN TRUE UNION UNNEST
 UPDATE USING VALUES WHEN WHERE WINDOW WITH
+"""
+_TYPES_AS_DUCKDB = """
 BOOLEAN BOOL TINYINT SMALLINT INT2 INT INTEGER INT4 BIGINT INT8 UTINYINT USMALLINT UINTEGER
 UBIGINT FLOAT REAL FLOAT4 DOUBLE FLOAT8 DECIMAL NUMERIC TEXT VARCHAR CHAR STRING BINARY VARBINARY
 BLOB BYTEA JSON TIMESTAMP TIMESTAMPTZ DATE TIME UUID
 """
 
-WORD_TYPES: Final[dict[str, TokenType]] = {
-    **{word: DuckDB.Tokenizer.KEYWORDS[word] for word in _SAME_AS_DUCKDB.split()},
+_TYPE_WORDS: Final[dict[str, TokenType]] = {
+    **{word: DuckDB.Tokenizer.KEYWORDS[word] for word in _TYPES_AS_DUCKDB.split()},
     "BYTES": TokenType.VARBINARY,
     "DATETIME": TokenType.TIMESTAMPTZ,
     "FLOAT64": TokenType.DOUBLE,
@@ -45,7 +47,13 @@ WORD_TYPES: Final[dict[str, TokenType]] = {
     "MEDIUMINT": TokenType.INT,
     "NVARCHAR": TokenType.TEXT,
 }
+WORD_TYPES: Final[dict[str, TokenType]] = {
+    **{word: DuckDB.Tokenizer.KEYWORDS[word] for word in _SAME_AS_DUCKDB.split()},
+    **_TYPE_WORDS,
+}
 """The words that are more than names. sqlglot knows many others; here they are plain names."""
+
+TYPE_TOKENS: Final = frozenset(_TYPE_WORDS.values())
 
 WORD_PAIRS: Final[dict[tuple[str, str], TokenType]] = {
     ("GROUP", "BY"): TokenType.GROUP_BY,

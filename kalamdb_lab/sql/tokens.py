@@ -19,7 +19,13 @@ from kalamdb_lab.errors import (
     ParametersError,
     SqlSyntaxError,
 )
-from kalamdb_lab.sql.dialect import INTERVAL_UNITS, OPERATOR_TYPES, WORD_PAIRS, WORD_TYPES
+from kalamdb_lab.sql.dialect import (
+    INTERVAL_UNITS,
+    OPERATOR_TYPES,
+    TYPE_TOKENS,
+    WORD_PAIRS,
+    WORD_TYPES,
+)
 from kalamdb_lab.sql.parameters import Parameters, ParameterStyle
 from kalamdb_lab.sql.statement_tokens import StatementTokens, expected, near
 from kalamdb_lab.sql.text_gate import MAX_TOKENS, checked_text, is_plain_word, too_deep, too_long
@@ -288,7 +294,7 @@ class _Lexer(TokenWriter):
             stop = end if rest is None else rest.end()
             raise near(self._token(TokenType.NUMBER, text, start, stop), self._source)
         before = self._tokens[-1].token_type if self._tokens else None
-        if before is TokenType.DOT:
+        if before is TokenType.DOT or before in TYPE_TOKENS:
             raise near(self._token(TokenType.NUMBER, text, start, end), self._source)
         if before in (TokenType.ARROW, TokenType.DARROW):
             self._guard_from_lambda()

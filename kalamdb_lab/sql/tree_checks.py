@@ -19,6 +19,7 @@ from sqlglot import TokenType, exp
 from kalamdb_lab.errors import NotSupportedError, SqlSyntaxError
 from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, RESERVED_KEYWORDS
 from kalamdb_lab.sql.cast_types import data_type_of
+from kalamdb_lab.sql.dialect import INTERVAL_UNITS
 from kalamdb_lab.sql.statement_tokens import StatementTokens, expected, near
 
 _MODIFIERS = frozenset(
@@ -153,6 +154,8 @@ class _TreeCheck:
             raise self._at_placeholder(node)
 
     def select(self, node: exp.Expr, _parent: exp.Expr | None, _key: str) -> None:
+        if node.args.get("joins") and not node.args.get("from_"):
+            raise self._somewhere(node)
         if not node.args.get("expressions"):
             # PostgreSQL's SELECT of no columns.
             for token, following in pairwise(self._tokens):
@@ -165,7 +168,8 @@ class _TreeCheck:
             raise self._refused_node(node.this) or self._somewhere(node.this)
 
     def interval(self, node: exp.Expr, _parent: exp.Expr | None, _key: str) -> None:
-        if node.args.get("unit") is None:
+        unit = node.args.get("unit")
+        if not isinstance(unit, exp.Var) or unit.name.upper() not in INTERVAL_UNITS:
             raise self._somewhere(node)
 
     def alias(self, node: exp.Expr, parent: exp.Expr | None, _key: str) -> None:

@@ -30,7 +30,7 @@ def is_sound(path: Path, *, shown_as: str) -> bool:
 
 
 def replace_catalog(path: Path, new: Path) -> Path | None:
-    """Put the closed catalog ``new`` at ``path``; return where the old one is kept, if there was one.
+    """Put the closed catalog ``new`` at ``path``; return where the old one is kept, or None.
 
     The old file gets the name ``<path>.damaged-<n>``, and what SQLite kept beside it moves too.
     A crash in between leaves no catalog at ``path``, and the old one aside.

@@ -273,9 +273,7 @@ class SqliteWriteTransaction(SqliteReadTransaction):
         self._raise_meta("last_segment_id", last_segment_id)
 
     def _raise_meta(self, key: str, value: int) -> None:
-        self.connection.execute(
-            "UPDATE meta SET value = max(value, ?) WHERE key = ?", (value, key)
-        )
+        self.connection.execute("UPDATE meta SET value = max(value, ?) WHERE key = ?", (value, key))
 
     def trim_log(self, before_us: int) -> int:
         row = self.connection.execute(

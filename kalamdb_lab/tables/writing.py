@@ -151,7 +151,7 @@ class TableWriter:
         return append_bulk(commit, self._home, table, partition, rows)
 
     def published(self, table: TableDef, partition: PartitionKey) -> None:
-        """Bring ``manifest.json`` and the system tables up to date after segments were committed."""
+        """Bring manifest and system tables on disk up to date after segments were committed."""
         self._home.published(table, partition, self._log.store)
         self._system.keep()
 

@@ -20,13 +20,16 @@ from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef
 from kalamdb_lab.segments.layout import vectors_path
 from kalamdb_lab.segments.manifest_file import (
+    Manifest,
+    delete_manifest,
     orphans,
-    read_footers,
     read_manifest,
     write_manifest,
 )
 from kalamdb_lab.segments.storage import Storage
+from kalamdb_lab.segments.verification import sound_segment
 from kalamdb_lab.segments.writer import write_segment
+from kalamdb_lab.store.log import ListedSegment, RemovedVersions
 
 TABLE = table_of([ColumnDef(1, "id", types.INT), ColumnDef(2, "v", types.embedding(1))])
 ALICE, BOB = PARTITION, PartitionKey(7, "bob")
@@ -37,19 +40,23 @@ def segment(
     segment_id: int,
     *,
     partition: PartitionKey = ALICE,
-    replaces: tuple[int, ...] = (),
 ) -> SegmentMeta:
     rows = rows_of(TABLE, {"id": [segment_id, None], "v": [b"\0\0\x80?", None]})
     directory = storage.directory(TABLE.table_id, partition.scope)
-    return write_segment(
-        storage, TABLE, partition, directory, segment_id, rows, created_at_us=9, replaces=replaces
-    )
+    return write_segment(storage, TABLE, partition, directory, segment_id, rows, created_at_us=9)
 
 
 def publish(storage: Storage, partition: PartitionKey, *segments: SegmentMeta) -> str:
     directory = storage.directory(TABLE.table_id, partition.scope)
-    write_manifest(storage, directory, TABLE.table_id, partition, segments)
+    listed = [ListedSegment(meta, RemovedVersions()) for meta in segments]
+    write_manifest(storage, directory, TABLE.table_id, partition, listed, last_segment_id=9)
     return directory
+
+
+def listed_in(storage: Storage, directory: str) -> list[SegmentMeta]:
+    manifest = read_manifest(storage, directory)
+    assert manifest is not None
+    return [listed.meta for listed in manifest.segments]
 
 
 @st.composite
@@ -71,22 +78,26 @@ def test_manifest_and_footer_say_the_same_for_every_type(
         storage = Storage("local", place)
         rows = rows_of(table, {"c": values})
         meta = write_segment(storage, table, ALICE, "t", 1, rows, created_at_us=0)
-        write_manifest(storage, "t", table.table_id, ALICE, [meta])
-        for found in (read_manifest(storage, "t"), list(read_footers(storage))):
-            assert found == [meta]
+        listed = ListedSegment(meta, RemovedVersions(b"12345678", b"87654321", b"\x01"))
+        write_manifest(storage, "t", table.table_id, ALICE, [listed], last_segment_id=3)
+        manifest = read_manifest(storage, "t")
+        assert manifest == Manifest(str(table.table_id), ALICE, 3, [listed])
+        _, from_file = sound_segment(storage, meta.path, None)
+        for found in (manifest.segments[0].meta, from_file):
+            assert found == meta
             for bound in ("low", "high"):
                 ours = getattr(meta.statistics[1], bound)
-                assert same(getattr(found[0].statistics[1], bound), ours)
+                assert same(getattr(found.statistics[1], bound), ours)
 
 
 def test_the_manifest_is_replaced_by_the_next_one(storage: Storage) -> None:
     one, two = segment(storage, 1), segment(storage, 2)
     directory = publish(storage, ALICE, one)
-    assert read_manifest(storage, directory) == [one]
+    assert listed_in(storage, directory) == [one]
     publish(storage, ALICE, one, two)
-    assert read_manifest(storage, directory) == [one, two]
+    assert listed_in(storage, directory) == [one, two]
     publish(storage, ALICE)
-    assert read_manifest(storage, directory) == []
+    assert listed_in(storage, directory) == []
     assert read_manifest(storage, "nowhere") is None
     text = json.loads(storage.read(f"{directory}/manifest.json") or b"")
     assert (text["table"], text["scope"], text["segments"]) == ("studio.tracks", "alice", [])
@@ -99,60 +110,28 @@ def test_a_damaged_manifest_is_said_to_be_one(storage: Storage, content: bytes) 
         read_manifest(storage, "t")
 
 
-def test_segments_of_all_partitions_are_found_from_their_footers(storage: Storage) -> None:
-    found = [segment(storage, 1), segment(storage, 2), segment(storage, 3, partition=BOB)]
-    assert list(read_footers(storage)) == found
+def test_a_manifest_with_one_bit_flipped_is_damaged(storage: Storage) -> None:
+    directory = publish(storage, ALICE, segment(storage, 1))
+    path = f"{directory}/manifest.json"
+    text = storage.read(path) or b""
+    at = text.index(b'"min_seq": ') + len(b'"min_seq": ')
+    storage.write(path, text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :])
+    with pytest.raises(CorruptError, match=r"^A manifest in storage 'local' is damaged$"):
+        read_manifest(storage, directory)
 
 
-def test_a_merged_segment_stands_for_those_it_replaces_in_its_partition(storage: Storage) -> None:
-    segment(storage, 1)
-    segment(storage, 2)
-    other = segment(storage, 3, partition=BOB)
-    merged = segment(storage, 4, replaces=(1, 2, 3))
-    assert {meta.segment_id for meta in read_footers(storage)} == {3, 4}
-    assert list(read_footers(storage)) == [merged, other]
-    # Without the merged one the old ones count again.
-    storage.delete(merged.path)
-    assert [meta.segment_id for meta in read_footers(storage)] == [1, 2, 3]
-
-
-@pytest.mark.parametrize("with_manifest", [False, True])
-@pytest.mark.parametrize("part", ["data", "footer", "vectors", "no vectors", "truncated"])
-def test_what_is_damaged_is_named_and_the_rest_is_found(
-    storage: Storage, part: str, with_manifest: bool
-) -> None:
-    bad, good = segment(storage, 1), segment(storage, 2)
-    if with_manifest:
-        publish(storage, ALICE, bad, good)
-    path = bad.path
-    if "vectors" in part:
-        path = f"{vectors_path(bad.path)}/2/f32/c/0/0"
-    place = storage.absolute(path)
-    data = bytearray(place.read_bytes())
-    match part:
-        case "data":
-            data[40] ^= 4
-        case "footer":
-            data[-1] ^= 4
-        case "vectors":
-            data[0] ^= 4
-        case "truncated":
-            del data[-20:]
-    place.write_bytes(data)
-    if part == "no vectors":
-        place.unlink()
-    damaged: list[str] = []
-    assert list(read_footers(storage, on_damaged=damaged.append)) == [good]
-    assert damaged == [bad.path]
-    with pytest.raises(CorruptError, match=r"^A segment in storage 'local' is damaged$"):
-        list(read_footers(storage))
+def test_only_the_manifest_of_the_partition_is_deleted(storage: Storage) -> None:
+    directory = publish(storage, ALICE, segment(storage, 1))
+    delete_manifest(storage, directory, BOB)
+    assert read_manifest(storage, directory) is not None
+    delete_manifest(storage, directory, ALICE)
+    assert read_manifest(storage, directory) is None
 
 
 def test_files_that_are_no_segments_are_left_alone(storage: Storage) -> None:
     meta = segment(storage, 1)
     storage.write("t/notes.txt", b"mine")
     storage.write("t/s-1.parquet", b"mine")
-    assert list(read_footers(storage)) == [meta]
     assert list(orphans(storage, [meta.path], older_than_us=2**62)) == []
 
 
@@ -184,7 +163,8 @@ def test_orphans_are_old_unlisted_segments_and_unfinished_files(storage: Storage
     for path in found:
         storage.delete(path)
     assert list(orphans(storage, [listed.path], older_than_us=2_000)) == []
-    assert list(read_footers(storage)) == [listed, fresh]
+    assert storage.stat(listed.path) is not None
+    assert storage.stat(fresh.path) is not None
 
 
 def test_a_directory_that_is_still_filled_is_no_orphan(storage: Storage) -> None:
