@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version as distribution_version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import ParseResult, unquote
 
@@ -11,7 +12,6 @@ import ibis.expr.types as ir
 from ibis.backends import CanCreateDatabase, DirectExampleLoader, HasCurrentDatabase
 from sqlglot import exp
 
-import kalamdb_lab
 from kalamdb_lab.engine.database import Database, open_database
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import NotSupportedError
@@ -127,7 +127,7 @@ class Backend(Tables, CanCreateDatabase, HasCurrentDatabase, DirectExampleLoader
     @property
     def version(self) -> str:
         """The version of KalamDB Lab."""
-        return kalamdb_lab.__version__
+        return distribution_version("kalamdb-lab")
 
     # --- namespaces -------------------------------------------------------------------------------
 

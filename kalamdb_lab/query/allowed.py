@@ -105,10 +105,11 @@ def check(tree: exp.Expression, *, text: bool) -> None:
         if not text and any(type(value) is tuple for value in node.args.values()):
             # sqlglot prints the nodes of a tuple and walks past them
             raise NotSupportedError(f"A tuple in {node.key.upper()} is not supported; use a list")
-        if text and isinstance(node, exp.CosineDistance):
-            raise NotSupportedError("COSINE_DISTANCE is not supported yet")
         if isinstance(node, exp.Anonymous):
             _check_call(node)
+        elif isinstance(node, exp.CosineDistance):
+            if text:
+                raise NotSupportedError("COSINE_DISTANCE is not supported yet")
         elif isinstance(node, exp.Table):
             _check_table(node)
         elif isinstance(node, exp.Dot):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 from sqlglot import exp
 
+from kalamdb_lab.errors import InternalError
 from kalamdb_lab.query import allowed, rewrite
 from kalamdb_lab.query.duck import (
     NO_BOUNDS,
@@ -33,6 +34,8 @@ from kalamdb_lab.query.scans import arrow_source, empty_table, joined, mixed_sou
 from kalamdb_lab.query.second_opinion import confirm
 from kalamdb_lab.sql.stack import with_deep_stack
 
+_CONFIRMED_TEXTS = 256
+
 __all__ = ["Plan", "Planner", "StatementContext"]
 
 
@@ -44,6 +47,12 @@ class Plan:
     ----------
     template : str
         The SQL, with a marker for each request.
+    arrow_sql : str
+        The SQL for scans that are all in memory; the engine's parser has confirmed it.
+    ctes : frozenset of str
+        The random names of its CTEs.
+    is_limited : bool
+        True if the query has a LIMIT or OFFSET of its own.
     requests : tuple of (str, ScanRequest)
         What to scan, by marker.
     parameters : tuple of int
@@ -60,6 +69,8 @@ class Plan:
     parameters: tuple[int, ...]
     context: frozenset[str]
     sums: bool
+    ctes: frozenset[str]
+    is_limited: bool
     names: StatementNames = field(compare=False)
 
 
@@ -68,6 +79,7 @@ class Planner:
 
     def __init__(self, engine: DuckEngine) -> None:
         self.engine = engine
+        self._confirmed: dict[str, None] = {}
 
     def plan(
         self, tree: exp.Expression, resolver: NameResolver, *, text_semantics: bool = True
@@ -97,15 +109,16 @@ class Planner:
         resolved = resolve_names(tree, resolver, _prepared_view)
         relations = [request.relation for request in resolved.requests.values()]
         written = rewrite.rewrite(resolved.tree, relations, text=text_semantics)
+        is_limited = any(written.tree.args.get(clause) for clause in ("limit", "offset"))
         template = rewrite.generated_sql(written.tree, text=text_semantics)
         names = StatementNames(resolved.aliases, resolved.views, written.literals)
-        try:
-            confirm(self.engine, template, frozenset(resolved.requests), resolved.ctes)
-        except EngineError as fault:
-            raise translated(fault, names) from None
         arrow_sql = template
         for marker, request in resolved.requests.items():
-            arrow_sql = arrow_sql.replace(marker_sql(marker), arrow_source(marker, request))
+            arrow_sql = _placed(arrow_sql, marker, arrow_source(marker, request))
+        try:
+            confirm(self.engine, arrow_sql, frozenset(resolved.requests), resolved.ctes)
+        except EngineError as fault:
+            raise translated(fault, names) from None
         return Plan(
             template,
             arrow_sql,
@@ -113,6 +126,8 @@ class Planner:
             written.parameters,
             written.context,
             written.sums,
+            resolved.ctes,
+            is_limited,
             names,
         )
 
@@ -188,8 +203,10 @@ class Planner:
     ) -> pa.Schema:
         """Return the names and types of a plan's result; no row is read."""
         call = self._call(plan, _NoRows(), parameters, context)
+        # In a subquery, names that repeat would be changed.
+        sql = f"FROM ({call.sql}) LIMIT 0" if plan.is_limited else f"{call.sql} LIMIT 0"
         try:
-            table = self.engine.run(f"FROM ({call.sql}) LIMIT 0", call.relations, call.values)
+            table = self.engine.run(sql, call.relations, call.values)
         except EngineError as fault:
             raise translated(fault, plan.names, call.values) from None
         return canonical_table(table, sums=plan.sums).schema
@@ -219,12 +236,37 @@ class Planner:
                 relations[marker] = joined(parts)
             return _Call(sql, relations, values, directories)
         sql = plan.template
+        files: frozenset[str] = frozenset()
         for marker, request, parts in scans:
             source = mixed_source(marker, request, parts)
-            sql = sql.replace(marker_sql(marker), source.sql)
+            sql = _placed(sql, marker, source.sql)
             relations |= source.relations
             directories |= source.directories
+            files |= source.files
+        self._confirm_files(plan, sql, relations, files)
         return _Call(sql, relations, values, directories)
+
+    def _confirm_files(
+        self, plan: Plan, sql: str, relations: Mapping[str, pa.Table], files: frozenset[str]
+    ) -> None:
+        """Ask for the second opinion on a text that reads files, once for the same text."""
+        if sql in self._confirmed:
+            return
+        try:
+            confirm(self.engine, sql, frozenset(relations), plan.ctes, files)
+        except EngineError as fault:
+            raise translated(fault, plan.names) from None
+        while len(self._confirmed) >= _CONFIRMED_TEXTS:
+            self._confirmed.pop(next(iter(self._confirmed)), None)
+        self._confirmed[sql] = None
+
+
+def _placed(sql: str, marker: str, source: str) -> str:
+    """Return ``sql`` with a source in the place of a marker, which must be there."""
+    reference = marker_sql(marker)
+    if reference not in sql:
+        raise InternalError("The statement could not be planned safely; it was not run")
+    return sql.replace(reference, source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class Source:
     sql: str
     relations: dict[str, pa.Table] = field(default_factory=dict)
     directories: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=4096)
@@ -145,6 +146,7 @@ def mixed_source(marker: str, request: ScanRequest, parts: Sequence[Part]) -> So
     files = [part for part in parts if isinstance(part, ParquetPart) and part.paths]
     for number, part in enumerate(files):
         source.directories |= frozenset(part.directories)
+        source.files |= frozenset(part.paths)
         selects.append(_parquet_select(f"{marker}_{number}", request, part, source))
     if not selects:
         source.relations[marker] = empty_table(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from kalamdb_lab.errors import InternalError, NotAllowedError
@@ -28,11 +29,25 @@ _CLASSES = frozenset(_CLASS_NAMES.split())
 _OURS = frozenset({"error", "__kalam_snowflake_id", "__kalam_ulid", "__kalam_barrier"})
 _FUNCTIONS = functions.ALLOWED | functions.OPERATORS | _OURS
 _SCHEMAS = frozenset({"", "main", "system", "pg_catalog"})
+_CATALOGS = frozenset({"", "system"})
 _TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest"})
 
 
-def confirm(engine: DuckEngine, sql: str, markers: frozenset[str], ctes: frozenset[str]) -> None:
+def confirm(
+    engine: DuckEngine,
+    sql: str,
+    markers: frozenset[str],
+    ctes: frozenset[str],
+    files: frozenset[str] = frozenset(),
+) -> None:
     """Refuse a text that is not one SELECT from its own relations by allowed functions.
+
+    Parameters
+    ----------
+    markers, ctes : frozenset of str
+        The relations that are registered for the text, and the names of its CTEs.
+    files : frozenset of str
+        The Parquet files that it may read.
 
     Raises
     ------
@@ -46,47 +61,82 @@ def confirm(engine: DuckEngine, sql: str, markers: frozenset[str], ctes: frozens
     statements = answer.get("statements", [])
     if count != 1 or answer.get("error") or len(statements) != 1:
         raise _disagreement("not one SELECT", sql)
+    reading = _Reading(sql, markers, ctes, files)
     pending: list[Any] = [statements[0]["node"]]
     while pending:
         node = pending.pop()
         if isinstance(node, list):
             pending.extend(node)
         elif isinstance(node, dict):
-            _check(node, sql, markers, ctes)
-            pending.extend(node.values())
+            pending.extend(reading.check(node))
 
 
-def _check(node: dict[str, Any], sql: str, markers: frozenset[str], ctes: frozenset[str]) -> None:
-    kind, family = node.get("type"), node.get("class")
-    if isinstance(family, str):
-        if family not in _CLASSES:
-            raise _disagreement(f"expression {family}", sql)
-        if "function_name" in node:
-            _check_function(node, _FUNCTIONS, sql)
-    elif isinstance(kind, str) and _MARKS & node.keys() and kind not in _KINDS:
-        raise _disagreement(f"node {kind}", sql)
-    if kind == "BASE_TABLE":
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a text may name."""
+
+    sql: str
+    markers: frozenset[str]
+    ctes: frozenset[str]
+    files: frozenset[str]
+
+    def check(self, node: dict[str, Any]) -> list[Any]:
+        """Refuse a node, or return what is in it."""
+        kind, family = node.get("type"), node.get("class")
+        if isinstance(family, str):
+            if family not in _CLASSES:
+                raise _disagreement(f"expression {family}", self.sql)
+            if "function_name" in node:
+                self._check_function(node)
+        elif isinstance(kind, str) and _MARKS & node.keys() and kind not in _KINDS:
+            raise _disagreement(f"node {kind}", self.sql)
+        if kind == "BASE_TABLE":
+            self._check_table(node)
+        elif kind == "TABLE_FUNCTION":
+            function = node.get("function") or {}
+            if function.get("function_name") == "read_parquet":
+                if not self.files or not _texts(function) <= self.files:
+                    raise _disagreement("files", self.sql)
+                return [value for key, value in node.items() if key != "function"]
+            if function.get("function_name") not in _TABLE_FUNCTIONS:
+                raise _disagreement("table function", self.sql)
+        return list(node.values())
+
+    def _check_table(self, node: dict[str, Any]) -> None:
         where = (node.get("catalog_name"), node.get("schema_name"))
         name = node.get("table_name")
         path = (node.get("qualified_name") or {}).get("path")
-        registered = where == ("temp", "main") and name in markers
-        known = registered or (where == ("", "") and name in ctes)
+        registered = where == ("temp", "main") and name in self.markers
+        known = registered or (where == ("", "") and name in self.ctes)
         if not known or node.get("at_clause") or path not in (None, [*filter(None, where), name]):
-            raise _disagreement(f"table {name}", sql)
-    elif kind == "TABLE_FUNCTION":
-        function = node.get("function") or {}
-        if function.get("function_name") not in _TABLE_FUNCTIONS:
-            raise _disagreement(f"table function {function.get('function_name')}", sql)
+            raise _disagreement(f"table {name}", self.sql)
+
+    def _check_function(self, node: dict[str, Any]) -> None:
+        name = str(node["function_name"])
+        if name.lower() not in _FUNCTIONS:
+            if name.lower() in functions.REFUSED:
+                raise NotAllowedError(f"Function '{name.lower()}' is not allowed")
+            raise _disagreement(f"function {name}", self.sql)
+        if node.get("schema", "") not in _SCHEMAS or node.get("catalog", "") not in _CATALOGS:
+            raise _disagreement(f"qualified function {name}", self.sql)
 
 
-def _check_function(node: dict[str, Any], allowed: frozenset[str], sql: str) -> None:
-    name = str(node["function_name"])
-    if name.lower() not in allowed:
-        if name.lower() in functions.REFUSED:
-            raise NotAllowedError(f"Function '{name.lower()}' is not allowed")
-        raise _disagreement(f"function {name}", sql)
-    if node.get("schema", "") not in _SCHEMAS or node.get("catalog", "") not in ("", "system"):
-        raise _disagreement(f"qualified function {name}", sql)
+def _texts(function: dict[str, Any]) -> set[str]:
+    """Return the constants of a call of `read_parquet`, and something else for any other node."""
+    found: set[str] = set()
+    arguments = function.get("children") or function.get("arguments") or []
+    pending = [argument.get("expression", argument) for argument in arguments]
+    while pending:
+        node = pending.pop()
+        if node.get("class") == "CONSTANT":
+            constant = node.get("literal") or node.get("value") or {}
+            found.add(str(constant.get("text", constant.get("value"))))
+        elif node.get("function_name") == "list_value":
+            inner = node.get("children") or node.get("arguments") or []
+            pending += [argument.get("expression", argument) for argument in inner]
+        else:
+            found.add("")
+    return found
 
 
 def _disagreement(what: str, sql: str) -> InternalError:

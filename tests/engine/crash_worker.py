@@ -25,8 +25,9 @@ def work(directory: str, seed: int, next_id: int) -> None:
 
     tell("ready")
     while True:
-        match chance.choices(["insert", "bulk", "update", "delete", "flush", "compact"],
-                             [20, 2, 5, 3, 3, 1])[0]:
+        match chance.choices(
+            ["insert", "bulk", "update", "delete", "flush", "compact"], [20, 2, 5, 3, 3, 1]
+        )[0]:
             case "insert":
                 session.execute("INSERT INTO events VALUES (?, ?, 0)", [next_id, f"e{next_id}"])
                 tell("+", next_id)

@@ -83,8 +83,11 @@ def test_every_acknowledged_row_is_there_exactly_once(tmp_path: Path) -> None:
         assert len(lost) <= 1
         extra = found.keys() - acknowledged.rows.keys()
         assert len(extra) in (0, 1, 6_000)
-        changed = {row for row in found.keys() & acknowledged.rows.keys()
-                   if found[row] != acknowledged.rows[row]}
+        changed = {
+            row
+            for row in found.keys() & acknowledged.rows.keys()
+            if found[row] != acknowledged.rows[row]
+        }
         assert len(changed) <= 1
         assert all(found[row] == acknowledged.rows[row] + 1 for row in changed)
         assert bool(lost) + bool(extra) + bool(changed) <= 1

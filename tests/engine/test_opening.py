@@ -230,9 +230,7 @@ def test_sessions_of_several_threads_run_beside_each_other(tmp_path: Path) -> No
             try:
                 for number in range(40):
                     session.execute("INSERT INTO t VALUES (?, ?)", [who * 1_000 + number, who])
-                    (row,) = session.execute(
-                        "SELECT count(*) FROM t WHERE who = ?", [who]
-                    ).rows()
+                    (row,) = session.execute("SELECT count(*) FROM t WHERE who = ?", [who]).rows()
                     assert row == (number + 1,)
             except (KalamError, AssertionError) as error:
                 faults.append(error)

@@ -70,14 +70,16 @@ def test_what_one_process_commits_the_other_sees_at_once(directory: Path) -> Non
             # Told means committed: a read that begins now must show it.
             (row,) = session.execute("SELECT id FROM events WHERE id = ?", [int(line)]).rows()
             assert row == (int(line),)
-            (rows, distinct), = session.execute(
+            ((rows, distinct),) = session.execute(
                 "SELECT count(*), count(DISTINCT id) FROM events WHERE who = 'writer' AND id >= 0"
             ).rows()
             assert rows == distinct >= max(told, seen)
             seen = rows
             session.execute("INSERT INTO events VALUES (?, 'reader')", [-told])
         assert process.wait() == 0
-        assert session.execute("SELECT who, count(*) FROM events GROUP BY who ORDER BY 1").rows() == [
+        assert session.execute(
+            "SELECT who, count(*) FROM events GROUP BY who ORDER BY 1"
+        ).rows() == [
             ("reader", count),
             ("writer", count),
         ]

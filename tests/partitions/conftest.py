@@ -102,7 +102,5 @@ def there(tmp_path: Path, here: World) -> Iterator[World]:
 
 
 def with_column(table: TableDef, column: ColumnDef) -> TableDef:
-    step = SchemaChange(
-        table.schema_version + 1, 0, "root", "ADD COLUMN", (*table.columns, column)
-    )
+    step = SchemaChange(table.schema_version + 1, 0, "root", "ADD COLUMN", (*table.columns, column))
     return replace(table, history=(*table.history, step))

@@ -20,9 +20,7 @@ FOR_EVER = 0
 
 
 def flush(world: World) -> int:
-    return flush_partition(
-        world.log, world.home, TABLE, ALICE, purge_before_seq=FOR_EVER
-    ).row_count
+    return flush_partition(world.log, world.home, TABLE, ALICE, purge_before_seq=FOR_EVER).row_count
 
 
 def compact(world: World, *, purge_before_seq: int = FOR_EVER) -> int:
@@ -34,7 +32,12 @@ def compact(world: World, *, purge_before_seq: int = FOR_EVER) -> int:
 def test_each_row_version_has_its_own_number(here: World) -> None:
     first = here.insert(1, 2, 3)
     assert here.insert(4) == first + 3
-    assert here.snapshot().hot.column("_seq").to_pylist() == [first, first + 1, first + 2, first + 3]
+    assert here.snapshot().hot.column("_seq").to_pylist() == [
+        first,
+        first + 1,
+        first + 2,
+        first + 3,
+    ]
 
 
 def test_a_commit_that_raises_changes_nothing(here: World) -> None:

@@ -76,6 +76,23 @@ def test_anything_else_is_not_run(
         confirm(engine, sql, MARKERS, CTES)
 
 
+def test_only_the_files_of_the_plan_may_be_read(engine: DuckEngine) -> None:
+    sql = "SELECT a FROM read_parquet(['/x/a.parquet', '/x/b''s.parquet']) AS f WHERE a > 1"
+    confirm(engine, sql, MARKERS, CTES, frozenset({"/x/a.parquet", "/x/b's.parquet"}))
+    for files in ((), ("/x/a.parquet",)):
+        with pytest.raises((InternalError, NotAllowedError)):
+            confirm(engine, sql, MARKERS, CTES, frozenset(files))
+    for argument in ("'/x/*.parquet'", "$p1", "'/x/' || 'a.parquet'", "(SELECT '/x/a.parquet')"):
+        with pytest.raises((InternalError, NotAllowedError)):
+            confirm(
+                engine,
+                f"SELECT a FROM read_parquet({argument}) AS f",
+                MARKERS,
+                CTES,
+                frozenset({"/x/a.parquet"}),
+            )
+
+
 @pytest.mark.parametrize("name", ["current_setting", "getvariable", "nextval", "write_log"])
 def test_a_refused_function_is_named(engine: DuckEngine, name: str) -> None:
     with pytest.raises(NotAllowedError, match=rf"^Function '{name}' is not allowed$"):
