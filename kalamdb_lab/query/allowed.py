@@ -105,22 +105,26 @@ def check(tree: exp.Expression, *, text: bool) -> None:
         if not text and any(type(value) is tuple for value in node.args.values()):
             # sqlglot prints the nodes of a tuple and walks past them
             raise NotSupportedError(f"A tuple in {node.key.upper()} is not supported; use a list")
-        if isinstance(node, exp.Anonymous):
-            _check_call(node)
-        elif isinstance(node, exp.CosineDistance):
-            if text:
-                raise NotSupportedError("COSINE_DISTANCE is not supported yet")
-        elif isinstance(node, exp.Table):
-            _check_table(node)
-        elif isinstance(node, exp.Dot):
-            if isinstance(node.expression, exp.Func):
-                raise NotAllowedError(f"Function '{_spelled(node)}' is not allowed")
-        elif isinstance(node, exp.Join):
-            if node.args.get("method") in ("NATURAL", "POSITIONAL"):
-                raise NotSupportedError(f"{node.args['method']} JOIN is not supported; use USING")
-        elif isinstance(node, exp.Star):
-            _check_star(node)
+        if text and isinstance(node, exp.CosineDistance):
+            raise NotSupportedError("COSINE_DISTANCE is not supported yet")
+        _check_node(node)
         pending.extend(node.iter_expressions())
+
+
+def _check_node(node: exp.Expr) -> None:
+    if isinstance(node, exp.Anonymous):
+        _check_call(node)
+    elif isinstance(node, exp.Table):
+        _check_table(node)
+    elif isinstance(node, exp.Star):
+        _check_star(node)
+    elif isinstance(node, exp.Dot):
+        if isinstance(node.expression, exp.Func):
+            raise NotAllowedError(f"Function '{_spelled(node)}' is not allowed")
+    elif isinstance(node, exp.Join):
+        method = node.args.get("method")
+        if method in ("NATURAL", "POSITIONAL"):
+            raise NotSupportedError(f"{method} JOIN is not supported; use USING")
 
 
 def _check_call(node: exp.Anonymous) -> None:

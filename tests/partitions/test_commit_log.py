@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from partition_world import ALICE, BOB, TABLE, World, with_column
 
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import ALICE, BOB, TABLE, World, with_column  # noqa: E402
-
-from kalamdb_lab.model.datatypes import TEXT  # noqa: E402
-from kalamdb_lab.model.tables import ColumnDef  # noqa: E402
-from kalamdb_lab.partitions.compaction import compact_partition  # noqa: E402
-from kalamdb_lab.partitions.eviction import evict_expired  # noqa: E402
-from kalamdb_lab.partitions.flush import flush_partition  # noqa: E402
+from kalamdb_lab.model.datatypes import TEXT
+from kalamdb_lab.model.tables import ColumnDef
+from kalamdb_lab.partitions.compaction import compact_partition
+from kalamdb_lab.partitions.eviction import evict_expired
+from kalamdb_lab.partitions.flush import flush_partition
 
 FOR_EVER = 0
 
@@ -41,10 +38,14 @@ def test_each_row_version_has_its_own_number(here: World) -> None:
 
 
 def test_a_commit_that_raises_changes_nothing(here: World) -> None:
+    def fail() -> None:
+        with here.log.commit() as commit:
+            commit.append_rows(ALICE, TABLE, [(2, None, None)])
+            raise RuntimeError
+
     here.insert(1)
-    with pytest.raises(RuntimeError), here.log.commit() as commit:
-        commit.append_rows(ALICE, TABLE, [(2, None, None)])
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail()
     assert here.ids() == [1]
     here.insert(3)
     assert here.ids() == [1, 3]

@@ -206,7 +206,7 @@ def test_a_parameter_may_be_quoted_and_is_cut(world: World) -> None:
 def test_an_unknown_fault_is_a_number_in_the_log(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fault = EngineError("IO", 'Cannot open file "/secret/path": SECRET')
+    fault = EngineError("Internal", 'Assertion failed in "/secret/path": SECRET')
     with caplog.at_level(logging.ERROR):
         error = translated(fault, StatementNames({}, {}, frozenset()))
     assert isinstance(error, InternalError)

@@ -59,10 +59,14 @@ def test_a_commit_of_n_rows_takes_n_consecutive_numbers(store: Store) -> None:
 
 
 def test_a_block_that_raises_leaves_nothing_behind(store: Store) -> None:
-    with pytest.raises(RuntimeError), store.write() as transaction:
-        transaction.append(A, EntryKind.ROWS, 1, 10, b"x")
-        transaction.add_segment(segment(1), RemovedVersions())
-        raise RuntimeError
+    def fail() -> None:
+        with store.write() as transaction:
+            transaction.append(A, EntryKind.ROWS, 1, 10, b"x")
+            transaction.add_segment(segment(1), RemovedVersions())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with store.read() as transaction:
         assert transaction.last_seq() == 0
         assert not list(transaction.entries_after(0))
