@@ -31,7 +31,9 @@ def _commands() -> None:
 
 @app.command()
 def check(
-    path: Annotated[str, typer.Argument(help="Directory of the database, such as air.kalam.")],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="Directory of the database, such as air.kalam.")
+    ],
     rebuild: Annotated[
         bool,
         typer.Option(
@@ -89,12 +91,12 @@ def _show_report(report: Report) -> None:
         )
     if report.is_sound:
         typer.echo(f"'{report.path}' is sound.")
-    else:
-        names = ", ".join(table.name for table in report.affected)
-        typer.echo(
-            f"'{report.path}' is damaged: {names}. Other tables can be used; restore these "
-            "from a backup."
-        )
+        return
+    names = [table.name for table in report.affected]
+    rest = "Other tables can be used; restore these from a backup."
+    if any(name.startswith("system.") for name in names):
+        rest = "It may not open without its system tables; restore it from a backup."
+    typer.echo(f"'{report.path}' is damaged: {', '.join(names)}. {rest}")
 
 
 def _show_tables(report: Report) -> None:
@@ -135,8 +137,8 @@ def _show_rebuilt(rebuilt: Rebuilt) -> None:
     if rebuilt.kept_as is not None:
         say(f"The old one is kept as {rebuilt.kept_as}.")
     say(
-        "Lost is what was not flushed: since the last flush of their table, rows that were "
-        "inserted or updated are as they were, and rows that were deleted are back."
+        "Changes that were not flushed are lost: rows inserted since the last flush of their table "
+        "are gone, rows updated or deleted since are as they were then."
     )
     for table, count in sorted(rebuilt.lost.items()):
         say(f"{table}: {_count(count, 'segment')} damaged or missing")

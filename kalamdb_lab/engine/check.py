@@ -208,7 +208,7 @@ class _Check:
         table = self._tables.get(meta.partition.table_key)
         if table is None:
             return  # made meanwhile
-        rows = meta.row_count - len(segment.removed.seqs) // 8
+        rows = meta.row_count - segment.removed.count
         state = self._state(segment)
         if state is not SegmentState.SOUND and not self._is_live(segment):
             return  # merged meanwhile

@@ -76,14 +76,28 @@ class Pipeline:
         """Run a script; the session's role and namespace are read anew for each statement."""
         # A closed session or dropped user is told before its text is looked at.
         request: Request | None = request_for(params)
-        statements: Iterable[Statement] = self._context.parsed.statements(text)
-        if params:
-            statements = list(statements)
-            refuse_script_with_values(len(statements), params)
+        try:
+            statements: Iterable[Statement] = self._context.parsed.statements(text)
+            if params:
+                statements = list(statements)
+                refuse_script_with_values(len(statements), params)
+            return self._run_all(statements, params, request_for, request, as_user)
+        except KalamError as error:
+            error.statement_number = error.statement_number or 1
+            raise error.at(1, 1) from None
+
+    def _run_all(
+        self,
+        statements: Iterable[Statement],
+        params: tuple[Any, ...],
+        request_for: RequestFor,
+        request: Request | None,
+        as_user: str | None,
+    ) -> list[Result]:
         results = []
         for number, statement in enumerate(statements, start=1):
-            wanted = statement if as_user is None else _as_user(as_user, statement)
             try:
+                wanted = statement if as_user is None else _as_user(as_user, statement)
                 with self._context.log.statement():
                     results.append(self._run(wanted, params, request_for, request))
                 request = None

@@ -163,7 +163,7 @@ class _Rebuild:
                         continue
                     transaction.add_segment(meta, segment.removed)
                     rebuilt.segments += 1
-                    rebuilt.rows += meta.row_count - len(segment.removed.seqs) // 8
+                    rebuilt.rows += meta.row_count - segment.removed.count
 
     def _complete_namespaces(self, parts: CatalogParts) -> None:
         """Define the namespaces that tables name but that no segment remembers."""

@@ -25,6 +25,9 @@ from kalamdb_lab.clock import IdGenerator
 from kalamdb_lab.errors import ClosedError, InterruptedStatementError, LimitError
 
 VERSION: tuple[int, ...] = tuple(int(part) for part in duckdb.__version__.split(".")[:2])
+COUNTS_ARROW_ROWS = VERSION >= (2, 0)
+"""False where the optimizer takes every Arrow table for one row, which makes joins of many go
+wrong by orders of magnitude; it knows how many rows files have."""
 
 _KEPT_INSTANCES = 8
 _BATCH_ROWS = 122_880

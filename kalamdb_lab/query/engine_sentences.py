@@ -117,7 +117,9 @@ def unknown_table(case: Case) -> KalamError:
 
 def ambiguous(case: Case) -> KalamError:
     """A column that several sources have."""
-    places = sorted(set(re.findall(r"[\"']([^\"'.]+)\.", case["uses"])))
+    found = set(re.findall(r"[\"']([^\"'.]+)\.", case["uses"]))
+    in_order = {alias: at for at, alias in enumerate(case.names.aliases)}
+    places = sorted(found, key=lambda name: (in_order.get(name.lower(), len(in_order)), name))
     where = f": it is in {' and '.join(places)}" if len(places) > 1 else ""
     return AmbiguousError(f"Column '{case['name']}' is ambiguous{where}")
 

@@ -12,10 +12,11 @@ from kalamdb_lab.arrow.arrays import array_from_storage
 from kalamdb_lab.arrow.schemas import field_for
 from kalamdb_lab.clock import Clock
 from kalamdb_lab.model.datatypes import TEXT
-from kalamdb_lab.model.ids import SYSTEM_COLUMNS, PartitionKey
+from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.partition import PartitionSnapshot, SegmentView, Seqs
+from kalamdb_lab.query.duck import COUNTS_ARROW_ROWS
 from kalamdb_lab.query.relations import (
     ArrowPart,
     BoundPredicate,
@@ -23,6 +24,7 @@ from kalamdb_lab.query.relations import (
     Part,
     ScanRequest,
 )
+from kalamdb_lab.query.repeated_reads import LiveColumns, RepeatedReads, mask_of
 from kalamdb_lab.segments.layout import SEQ_FIELD_ID
 from kalamdb_lab.segments.pruning import Predicate as SegmentPredicate
 from kalamdb_lab.segments.pruning import may_match
@@ -30,6 +32,8 @@ from kalamdb_lab.segments.reader import SegmentReader
 
 SMALL_ROWS = 200_000
 """Segments of a partition up to this many rows in all are decoded once and kept as Arrow."""
+MANY_RELATIONS = 3
+"""Joins of more are left to files where the engine cannot tell how many rows Arrow has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +65,6 @@ class LocalRef:
     name: str
 
 
-class RepeatedReads:
-    """Remembers which segments were read lately: what is read again is worth decoding.
-
-    Parquet is read directly the first time, because decoding it for the cache costs more than
-    one query saves.
-    """
-
-    def __init__(self, limit: int = 4_096) -> None:
-        self._limit = limit
-        self._seen: dict[tuple[int, tuple[str, ...]], None] = {}
-
-    def again(self, segment_id: int, columns: tuple[str, ...]) -> bool:
-        """Note a read and return whether it was noted before."""
-        key = (segment_id, columns)
-        seen = self._seen.pop(key, 0) is None
-        self._seen[key] = None
-        while len(self._seen) > self._limit:
-            self._seen.pop(next(iter(self._seen)))
-        return seen
-
-
 class TableScans:
     """A `ScanProvider` over partitions, system tables and the session's own relations.
 
@@ -108,6 +91,7 @@ class TableScans:
         self._clock = clock
         self._cache_bytes = cache_bytes
         self._repeated = RepeatedReads()
+        self._live = LiveColumns(reader, budget_bytes=cache_bytes // 4)
 
     @property
     def applied_seq(self) -> int:
@@ -138,7 +122,8 @@ class TableScans:
                     table = self._table(table_key)
                     wanted |= {PartitionKey(table_key, name): table for name in scopes[table_key]}
         snapshots = dict(zip(wanted, self._log.snapshot(list(wanted.items())), strict=True))
-        return StatementScans(self, wanted, snapshots, scopes, scope, local)
+        from_files = not COUNTS_ARROW_ROWS and len(requests) > MANY_RELATIONS
+        return StatementScans(self, wanted, snapshots, scopes, scope, local, from_files=from_files)
 
     def _table(self, table_key: int) -> TableDef:
         table = self._tables(table_key)
@@ -152,15 +137,25 @@ class TableScans:
         request: ScanRequest,
         predicates: tuple[BoundPredicate, ...],
         prefix: tuple[str, str] | None,
+        *,
+        from_files: bool = False,
     ) -> list[Part]:
-        """Return the parts of one partition; ``prefix`` names a constant first column."""
+        """Return the parts of one partition.
+
+        Parameters
+        ----------
+        prefix : (str, str) or None
+            A constant first column: its name and its value.
+        from_files : bool
+            True to leave to the engine whatever it can read itself.
+        """
         columns = tuple(name for name in request.columns if prefix is None or name != prefix[0])
         parts: list[Part] = [self._hot(table, snapshot, request, columns, prefix)]
         conditions = _segment_predicates(table, predicates)
         views = [v for v in snapshot.segments if may_match(v.meta, table, conditions)]
         if not views:
             return parts
-        decoded = self._decode_now(table, views, columns, predicates)
+        decoded = not from_files and self._decode_now(table, views, columns, predicates)
         for view in views:
             direct = (
                 None
@@ -226,23 +221,25 @@ class TableScans:
         columns: tuple[str, ...],
         prefix: tuple[str, str] | None,
     ) -> ArrowPart:
-        hidden = _left_out(view, request)
-        wanted = [name for name in columns if name not in SYSTEM_COLUMNS]
-        shows_seq = "_seq" in columns or len(view.removed) > 0 or not wanted
+        shown = columns or ("_seq",)
+        stored = [name for name in shown if name != "_deleted"] or ["_seq"]
+        if len(view.removed) and not request.include_deleted:
+            rows = self._live.read(view.meta, table, stored, view.removed)
+            return ArrowPart(
+                _prefixed(_selected(rows, shown, deleted=False), request.columns, prefix)
+            )
+        needs_seq = len(view.removed) > 0 and "_seq" not in stored
         rows = self._reader.read(
-            view.meta,
-            table,
-            [*wanted, *(["_seq"] if shows_seq else [])],
-            keep_dictionaries=True,
+            view.meta, table, [*stored, *(["_seq"] if needs_seq else [])], keep_dictionaries=True
         )
         flags = None
-        if "_deleted" in columns and request.include_deleted and len(view.deleted):
-            flags = _mask(rows.column("_seq").to_numpy(), view.deleted)
+        if "_deleted" in columns and len(view.deleted):
+            flags = mask_of(rows.column("_seq").to_numpy(), view.deleted)
+        hidden = _left_out(view, request)
         if len(hidden):
-            kept = ~_mask(rows.column("_seq").to_numpy(), hidden)
+            kept = ~mask_of(rows.column("_seq").to_numpy(), hidden)
             rows = rows.filter(pa.array(kept))
             flags = None if flags is None else flags[kept]
-        shown = columns or ("_seq",)
         chosen = _selected(rows, shown, deleted=False if flags is None else pa.array(flags))
         return ArrowPart(_prefixed(chosen, request.columns, prefix))
 
@@ -282,7 +279,10 @@ class StatementScans:
         scopes: Mapping[int, Sequence[str]],
         scope: str,
         local: Mapping[str, pa.Table],
+        *,
+        from_files: bool = False,
     ) -> None:
+        self._from_files = from_files
         self._scans = scans
         self._tables = tables
         self._snapshots = snapshots
@@ -303,8 +303,11 @@ class StatementScans:
                 if partition not in self._tables:
                     partition = PartitionKey(table_key, "")
                 table = self._tables[partition]
+                snapshot = self._snapshots[partition]
                 return tuple(
-                    self._scans.read(table, self._snapshots[partition], request, predicates, None)
+                    self._scans.read(
+                        table, snapshot, request, predicates, None, from_files=self._from_files
+                    )
                 )
             case AllScopesRef(table_key=table_key):
                 parts: list[Part] = []
@@ -316,6 +319,7 @@ class StatementScans:
                         request,
                         predicates,
                         ("user_id", scope),
+                        from_files=self._from_files,
                     )
                 return tuple(parts) or (ArrowPart(_no_rows(request)),)
             case key:
@@ -372,15 +376,6 @@ def _left_out(view: SegmentView, request: ScanRequest) -> Seqs:
     if not request.include_deleted:
         return view.removed
     return np.setdiff1d(view.removed, view.deleted, assume_unique=True)
-
-
-def _mask(seqs: Seqs, wanted: Seqs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return which of ``seqs`` (ascending) are in ``wanted`` (ascending)."""
-    mask = np.zeros(len(seqs), bool)
-    at = np.searchsorted(seqs, wanted)
-    at = at[at < len(seqs)]
-    mask[at[np.isin(seqs[at], wanted, assume_unique=True)]] = True
-    return mask
 
 
 def _selected(

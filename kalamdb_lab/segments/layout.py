@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import xxhash
 
 from kalamdb_lab.errors import CorruptError
 from kalamdb_lab.model.datatypes import StorageValue
@@ -60,7 +61,11 @@ def segment_id_of(path: str) -> int:
 
 
 class SegmentRecord(msgspec.Struct, omit_defaults=True):
-    """What a Parquet footer says of its segment. Statistics are (null count, low, high)."""
+    """What a Parquet footer says of its segment. Statistics are (null count, low, high).
+
+    ``digest`` is that of the Parquet file in a manifest. In a footer, which no page checksum
+    guards, it is that of the record itself.
+    """
 
     format_version: int
     table: str
@@ -112,14 +117,16 @@ def statistics_record(
 
 
 def encode_record(record: SegmentRecord) -> bytes:
-    """Return the record as JSON."""
-    return msgspec.json.encode(record)
+    """Return the record as JSON for a footer."""
+    return msgspec.json.encode(msgspec.structs.replace(record, digest=_own_digest(record)))
 
 
 def decode_record(data: bytes) -> SegmentRecord:
     """Return the record of a footer. Raises `CorruptError` if it is none, or of a newer format."""
     try:
         record = msgspec.json.decode(data, type=SegmentRecord)
+        if record.digest != _own_digest(record):
+            raise ValueError(record.digest)
         record.meta("", path="", digest="", size_bytes=0)
     except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError):
         raise CorruptError("A segment's description is damaged") from None
@@ -128,6 +135,12 @@ def decode_record(data: bytes) -> SegmentRecord:
             f"A segment has format {record.format_version}; this version reads {FORMAT_VERSION}"
         )
     return record
+
+
+def _own_digest(record: SegmentRecord) -> str:
+    return xxhash.xxh3_128_hexdigest(
+        msgspec.json.encode(msgspec.structs.replace(record, digest=""))
+    )
 
 
 def _to_json(value: StorageValue) -> Any:

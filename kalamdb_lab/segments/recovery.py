@@ -32,7 +32,8 @@ Seqs = npt.NDArray[np.int64]
 class LostSegment:
     """A segment whose rows cannot be had: its file is damaged, or gone though it is listed.
 
-    ``table`` is None and ``row_count`` 0 where nothing says what it was.
+    ``row_count`` leaves out what had been removed. It is 0, and ``table`` None, where nothing
+    says what the segment was.
     """
 
     table: str | None
@@ -160,10 +161,12 @@ def _note_damaged(
         record = None
     if record is not None:
         found.last_seq = max(found.last_seq, record.max_seq)
+    if manifest is not None and listed is not None:
+        lost = _lost(manifest, listed)
+    elif record is not None:
         lost = LostSegment(record.table, record.table_key, segment_id, record.row_count)
     elif manifest is not None:
-        rows = 0 if listed is None else listed.meta.row_count
-        lost = LostSegment(manifest.table, manifest.partition.table_key, segment_id, rows)
+        lost = LostSegment(manifest.table, manifest.partition.table_key, segment_id, 0)
     else:
         lost = LostSegment(None, None, segment_id, 0)
     found.lost.append(lost)
@@ -238,10 +241,16 @@ def _note_missing(
             at = np.frombuffer(listed.removed.removed_at, np.int64)
             found.last_seq = max(found.last_seq, meta.max_seq, int(at.max(initial=0)))
             if meta.segment_id not in settled:
-                table_key = manifest.partition.table_key
-                found.lost.append(
-                    LostSegment(manifest.table, table_key, meta.segment_id, meta.row_count)
-                )
+                found.lost.append(_lost(manifest, listed))
+
+
+def _lost(manifest: Manifest, listed: ListedSegment) -> LostSegment:
+    return LostSegment(
+        manifest.table,
+        manifest.partition.table_key,
+        listed.meta.segment_id,
+        listed.meta.row_count - listed.removed.count,
+    )
 
 
 def _shares_rows(storage: Storage, item: _Candidate, chosen: Iterable[_Candidate]) -> bool:

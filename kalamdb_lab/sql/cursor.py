@@ -48,7 +48,7 @@ class Cursor:
         self.words = [
             ""
             if token.token_type is TokenType.STRING or statement.source[token.start] == '"'
-            else token.text.upper()
+            else token.text.upper().rstrip()
             for token in statement.tokens
         ]
 

@@ -61,6 +61,7 @@ _STRING_PREFIXES: Final = frozenset("BENQRUX")
 _NEVER_BEFORE_STRING: Final = frozenset(
     {*CLOSERS, TokenType.STRING, TokenType.NUMBER, TokenType.DOT}
 )
+_LIST_MARKS: Final = (TokenType.COMMA, TokenType.L_PAREN)
 _SPELLED_OUT: Final = ("DECIMAL", "NUMERIC", "EMBEDDING")
 _WANTS_PAREN: Final = {
     "VALUES": ("(",),
@@ -220,7 +221,11 @@ class _Lexer(TokenWriter):
     def _follow(self, token: Token, upper: str, before: Token | None) -> None:
         """Do what a word asks for beyond being a token."""
         token_type, end = token.token_type, token.end + 1
-        if upper == "FN" and before is not None and before.token_type is TokenType.L_BRACE:
+        if upper == "NOT" and before is not None and before.token_type in _LIST_MARKS:
+            # As a constraint of a column, which it looks for by the text, sqlglot goes back over
+            # the comma and reads on from there for ever: ``ROW(1, NOT a)``.
+            token.text = "NOT "
+        elif upper == "FN" and before is not None and before.token_type is TokenType.L_BRACE:
             if not self._is_followed_by((":",), end):
                 raise near(token, self._source)  # {fn abs(1)} of ODBC
         elif token_type is TokenType.CASE:

@@ -58,6 +58,11 @@ class RemovedVersions:
     removed_at: bytes = b""
     deleted: bytes = b""
 
+    @property
+    def count(self) -> int:
+        """How many versions there are."""
+        return len(self.deleted)
+
 
 @dataclass(frozen=True, slots=True)
 class ListedSegment:

@@ -32,7 +32,7 @@ SENTENCES = [
     (
         "SELECT title FROM tracks t JOIN genres g ON g.code = t.genre",
         "AMBIGUOUS",
-        "Column 'title' is ambiguous: it is in g and t",
+        "Column 'title' is ambiguous: it is in t and g",
     ),
     (
         "SELECT title, count(*) FROM tracks GROUP BY genre",

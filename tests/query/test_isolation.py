@@ -139,7 +139,8 @@ def bobs_rows(engine: DuckEngine) -> Iterator[None]:
     batches.close()  # type: ignore[attr-defined]
 
 
-@settings(max_examples=150)
+@pytest.mark.slow
+@settings(max_examples=100)
 @given(sql=statements(), text=st.booleans())
 def test_no_statement_shows_a_foreign_value(
     engine: DuckEngine, bobs_rows: None, sql: str, text: bool

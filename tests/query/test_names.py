@@ -198,7 +198,7 @@ def test_deleted_rows_show_only_where_they_are_asked_for(world: World) -> None:
 
 
 def test_seq_of_two_tables_is_ambiguous(world: World) -> None:
-    message = r"^Column '_seq' is ambiguous: it is in g and t$"
+    message = r"^Column '_seq' is ambiguous: it is in t and g$"
     with pytest.raises(AmbiguousError, match=message):
         world.rows("SELECT _seq FROM tracks AS t JOIN genres AS g ON g.code = t.genre")
 

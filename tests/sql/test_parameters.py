@@ -58,7 +58,6 @@ def test_they_stand_wherever_an_expression_may(sql: str) -> None:
         "SELECT EXTRACT(? FROM d)",
         "SELECT INTERVAL '1' ?",
         "SELECT CAST(a AS ?)",
-        "SELECT a::DECIMAL(?)",
         "WITH ? AS (SELECT 1) SELECT 1",
         "INSERT INTO ? VALUES (1)",
         "INSERT INTO t (?) VALUES (1)",

@@ -254,6 +254,26 @@ def test_long_chains_are_no_nesting() -> None:
         assert parse_expression(text) is not None
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text", ["row(1, NOT a)", "struct(1, NOT a)", "a::STRUCT(x INT, NOT y)", "f(1, NOT a, NOT (b))"]
+)
+def test_what_makes_the_parser_run_for_ever_does_not(text: str) -> None:
+    try:
+        tree = parse_expression(text)
+    except SqlSyntaxError:
+        assert "::" in text
+    else:
+        assert tree.find(exp.Not) is not None
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", ["t AS v(x, NOT)", "t v(x, NOT y)", "(SELECT 1) v(x, NOT y)"])
+def test_nor_does_a_list_of_columns_that_is_none(text: str) -> None:
+    with pytest.raises(SqlSyntaxError):
+        parse_query(f"SELECT * FROM {text}")
+
+
 def test_chains_of_subscripts_are_bounded() -> None:
     parse_expression("a" + "[1]" * 100)
     with pytest.raises(TooLargeError):
