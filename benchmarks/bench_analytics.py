@@ -51,7 +51,7 @@ OURS, PARQUET, FILE = "ours", "read_parquet", "a DuckDB file"
 def measure(scale: Scale, folder: Path) -> list[Finding]:
     """Ask each question in a database that was just opened, and then again and again."""
     copies = scale.of(1, 30)
-    openings = scale.of(1, 3)
+    openings = scale.of(1, 2)
     path = flights.flushed_database(folder, copies)
     sources = {
         OURS: {"flights": "flights", "airlines": "airlines"},
@@ -81,7 +81,7 @@ def measure(scale: Scale, folder: Path) -> list[Finding]:
                 assert same_rows(answers[OURS][0], answers[who][0]), f"{name}: {who} differs"
             second[name].append(timed(run[OURS])[1])
             if opening == openings - 1:
-                again[name] = interleaved(run, scale.of(1, 7))
+                again[name] = interleaved(run, scale.of(1, 5))
         parquet.close()
         file.close()
         database.close()

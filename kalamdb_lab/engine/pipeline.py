@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from kalamdb_lab.authorization.gateway import authorize_kind
+from kalamdb_lab.authorization.names import authorize_statement
 from kalamdb_lab.errors import ConflictError, KalamError, NotSupportedError
 from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.query.request import Request
@@ -117,7 +117,7 @@ class Pipeline:
         bind_count(statement.kind, statement.parameters, params)
         for _ in range(_ATTEMPTS):
             request = request or request_for(params)
-            authorize_kind(statement.kind, request.context.role)
+            authorize_statement(statement, request.context.role)
             try:
                 result = self._context.handlers.handle(statement, request)
             except SchemaChangedError:

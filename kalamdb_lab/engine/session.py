@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from kalamdb_lab.authorization.gateway import authorize_namespace
 from kalamdb_lab.engine.pipeline import Pipeline
 from kalamdb_lab.errors import ClosedError, NotFoundError, UserDroppedError
 from kalamdb_lab.model.context import ExecutionContext
@@ -50,8 +51,9 @@ class Session:
         self.session_id = uuid.uuid4().hex[:12]
         self.user = checked_user_id(user)
         self.relations = LocalRelations()
-        self._check_user(must_exist=True)
+        role = self._check_user(must_exist=True)
         self.namespace = namespace.lower()
+        authorize_namespace(self.namespace, role)
         if self.namespace != SYSTEM_NAMESPACE:
             context.catalog.namespace(self.namespace)
 

@@ -47,8 +47,7 @@ class ChangeHandler:
     def update(self, statement: Update, request: Request) -> Result:
         """Run one UPDATE; rows that stay the same are no new versions and are not counted."""
         table = self._targets.writable(statement.table, request.context)
-        if table.kind is TableKind.STREAM:
-            raise NotSupportedError("UPDATE is not supported on STREAM tables")
+        refuse_stream_update(table)
         assignments = checked_assignments(table, statement.assignments)
         key = self._key_wanted(table, statement.alias, statement.where)
         sources = [source_of(value, column.data_type, column.name) for column, value in assignments]
@@ -205,6 +204,12 @@ class ChangeHandler:
         # In the order of the versions, so that the same statement always writes the same log.
         order = sorted(range(len(versions)), key=versions.__getitem__)
         return [(versions[at], old[at]) for at in order], [new[at] for at in order]
+
+
+def refuse_stream_update(table: TableDef) -> None:
+    """Refuse changing events: they can only come and go."""
+    if table.kind is TableKind.STREAM:
+        raise NotSupportedError("UPDATE is not supported on STREAM tables")
 
 
 def _live(where: exp.Expression, alias: str) -> exp.Expression:

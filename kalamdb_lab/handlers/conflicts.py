@@ -47,7 +47,7 @@ class ConflictResolver:
         self._queries = queries
         self._writer = writer
 
-    def check(self, table: TableDef, on_conflict: OnConflict) -> None:
+    def check(self, table: TableDef, on_conflict: OnConflict, request: Request) -> None:
         """Refuse a clause that the table cannot follow, before any row is made."""
         key = table.primary_key
         if on_conflict.column is not None:
@@ -60,7 +60,13 @@ class ConflictResolver:
             return
         if table.kind is TableKind.STREAM:
             raise NotSupportedError("ON CONFLICT DO UPDATE is not supported on STREAM tables")
-        checked_assignments(table, on_conflict.assignments)
+        assignments = checked_assignments(table, on_conflict.assignments)
+        tree = _change_query(table, assignments, on_conflict)
+        if tree.find(exp.Subquery, exp.Exists, exp.In) is not None:
+            # What it reads must be allowed even if no row clashes.
+            nothing = rows_table(table, [])
+            local = request.with_relations({_PRESENT: nothing, _OFFERED: nothing})
+            self._queries.plan(tree, local)
 
     def insert(
         self,
@@ -124,39 +130,11 @@ class ConflictResolver:
     ) -> list[Change | None]:
         """Evaluate SET and WHERE for (present row, offered row) pairs."""
         assignments = checked_assignments(table, on_conflict.assignments)
-        name = table.table_id.name
         present = rows_table(table, [row for row, _ in pairs])
         offered = rows_table(table, [(seq, row) for (seq, _), row in pairs])
-        keep: exp.Expression = exp.true()
-        if on_conflict.where is not None:
-            keep = _about_present(on_conflict.where, name)
-        version = exp.column("_seq", table=name, quoted=True)
-        tree = exp.Select(
-            expressions=[
-                *(
-                    # exp.alias_ would give a subquery the alias of a table
-                    exp.Alias(
-                        this=_about_present(value, name),
-                        alias=exp.to_identifier(f"v{at}", quoted=True),
-                    )
-                    for at, (_, value) in enumerate(assignments)
-                ),
-                exp.alias_(keep, "keep", quoted=True),
-                exp.alias_(version, "version", quoted=True),
-            ],
-            from_=exp.From(this=_source(_PRESENT, name)),
-            joins=[
-                exp.Join(
-                    this=_source(_OFFERED, "excluded"),
-                    on=exp.EQ(
-                        this=version.copy(),
-                        expression=exp.column("_seq", table="excluded", quoted=True),
-                    ),
-                )
-            ],
-        )
         answer = self._queries.run(
-            tree, request.with_relations({_PRESENT: present, _OFFERED: offered})
+            _change_query(table, assignments, on_conflict),
+            request.with_relations({_PRESENT: present, _OFFERED: offered}),
         )
         by_version = {seq: at for at, seq in enumerate(answer.column("version").to_pylist())}
         answer = answer.take(pa.array([by_version[seq] for (seq, _), _ in pairs], pa.int64()))
@@ -166,6 +144,43 @@ class ConflictResolver:
             Change(seq, old, new) if keep_it and new != old else None
             for ((seq, old), _), new, keep_it in zip(pairs, rows, kept, strict=True)
         ]
+
+
+def _change_query(
+    table: TableDef,
+    assignments: Sequence[tuple[ColumnDef, exp.Expression]],
+    on_conflict: OnConflict,
+) -> exp.Select:
+    """Return the query that evaluates SET and WHERE for each present row and its offered one."""
+    name = table.table_id.name
+    keep: exp.Expression = exp.true()
+    if on_conflict.where is not None:
+        keep = _about_present(on_conflict.where, name)
+    version = exp.column("_seq", table=name, quoted=True)
+    return exp.Select(
+        expressions=[
+            *(
+                # exp.alias_ would give a subquery the alias of a table
+                exp.Alias(
+                    this=_about_present(value, name),
+                    alias=exp.to_identifier(f"v{at}", quoted=True),
+                )
+                for at, (_, value) in enumerate(assignments)
+            ),
+            exp.alias_(keep, "keep", quoted=True),
+            exp.alias_(version, "version", quoted=True),
+        ],
+        from_=exp.From(this=_source(_PRESENT, name)),
+        joins=[
+            exp.Join(
+                this=_source(_OFFERED, "excluded"),
+                on=exp.EQ(
+                    this=version.copy(),
+                    expression=exp.column("_seq", table="excluded", quoted=True),
+                ),
+            )
+        ],
+    )
 
 
 def checked_assignments(

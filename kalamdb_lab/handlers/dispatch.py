@@ -88,7 +88,7 @@ class Handlers:
             s.Update: changes.update,
             s.Delete: changes.delete,
             s.Select: SelectHandler(queries).select,
-            s.Explain: ExplainHandler(targets, queries).explain,
+            s.Explain: ExplainHandler(targets, queries, self._insert.conflicts).explain,
             s.ExecuteAs: ExecuteAsHandler(catalog, self.handle).execute_as,
             s.Describe: show.describe,
             s.ShowNamespaces: show.namespaces,

@@ -9,6 +9,9 @@ import pyarrow as pa
 from sqlglot import exp
 
 from kalamdb_lab.errors import InternalError
+from kalamdb_lab.handlers.change import refuse_stream_update
+from kalamdb_lab.handlers.conflicts import ConflictResolver, checked_assignments
+from kalamdb_lab.handlers.returning import check_returning
 from kalamdb_lab.handlers.targets import Targets
 from kalamdb_lab.query.queries import Queries, ScanEstimate
 from kalamdb_lab.query.request import Request
@@ -42,9 +45,10 @@ class _Step:
 class ExplainHandler:
     """Describe a statement for the caller's own scope; refuses what the statement may not do."""
 
-    def __init__(self, targets: Targets, queries: Queries) -> None:
+    def __init__(self, targets: Targets, queries: Queries, conflicts: ConflictResolver) -> None:
         self._targets = targets
         self._queries = queries
+        self._conflicts = conflicts
 
     def explain(self, statement: Explain, request: Request) -> Result:
         """Run EXPLAIN."""
@@ -70,30 +74,40 @@ class ExplainHandler:
                 yield from self._query(query, request, 0)
             case Insert():
                 table = self._targets.writable(statement.table, request.context)
-                rows = statement.rows
-                detail = None if rows is None else f"{len(rows)} rows"
+                rows = statement.rows or ()
+                detail = None if statement.rows is None else f"{len(rows)} rows"
                 yield _Step(0, "Insert", str(table.table_id), detail)
                 if statement.query is not None:
                     yield from self._query(statement.query, request, 1)
+                for value in (value for row in rows for value in row):
+                    if isinstance(value, exp.Expression) and value.find(exp.Select) is not None:
+                        yield from self._query(exp.Select(expressions=[value]), request, 1)
+                if statement.on_conflict is not None:
+                    self._conflicts.check(table, statement.on_conflict, request)
+                check_returning(self._queries, table, None, statement.returning, request)
             case Update() | Delete():
                 table = self._targets.writable(statement.table, request.context)
                 operation = "Update" if isinstance(statement, Update) else "Delete"
-                detail = None
+                detail, outputs = None, []
                 if isinstance(statement, Update):
-                    detail = ", ".join(item.column for item in statement.assignments)
+                    refuse_stream_update(table)
+                    assigned = checked_assignments(table, statement.assignments)
+                    detail = ", ".join(column.name for column, _ in assigned)
+                    outputs = [value.copy() for _, value in assigned]
                 yield _Step(0, operation, str(table.table_id), detail)
                 alias = statement.alias or table.table_id.name
                 source = exp.table_(
                     table.table_id.name, db=table.table_id.namespace, quoted=True, alias=alias
                 )
-                values = statement.assignments if isinstance(statement, Update) else ()
-                outputs = [v.value.copy() for v in values if isinstance(v.value, exp.Expression)]
                 tree = exp.Select(
                     expressions=[*outputs, exp.Literal.number(1)],
                     from_=exp.From(this=source),
                     where=exp.Where(this=statement.where.copy()),
                 )
                 yield from self._query(tree, request, 1)
+                check_returning(
+                    self._queries, table, statement.alias, statement.returning, request
+                )
             case _:
                 raise InternalError(f"EXPLAIN cannot describe {statement.kind}")
 

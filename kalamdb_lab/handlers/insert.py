@@ -40,13 +40,13 @@ class InsertHandler:
         self._rows = rows
         self._writer = writer
         self._log = log
-        self._conflicts = ConflictResolver(queries, writer)
+        self.conflicts = ConflictResolver(queries, writer)
 
     def insert(self, statement: Insert, request: Request) -> Result:
         """Run one INSERT statement."""
         table = self._targets.writable(statement.table, request.context)
         if statement.on_conflict is not None:
-            self._conflicts.check(table, statement.on_conflict)
+            self.conflicts.check(table, statement.on_conflict, request)
         if statement.query is not None:
             return self._insert_query(statement, table, request)
         rows, template = self._rows.rows(statement, table, request)
@@ -101,7 +101,7 @@ class InsertHandler:
                 written = list(enumerate(rows, start=first)) if statement.returning else []
                 count = len(rows)
             else:
-                written = self._conflicts.insert(
+                written = self.conflicts.insert(
                     commit, table, partition, rows, statement.on_conflict, request
                 )
                 count = len(written)

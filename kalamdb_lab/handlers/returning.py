@@ -30,14 +30,33 @@ def returned(
 ) -> pa.Table:
     """Return the answer of RETURNING for (version, row) pairs, in their order."""
     written = rows_table(table, rows, deleted=deleted)
+    tree = _query(table, alias, expressions)
+    return queries.run(tree, request.with_relations({_WRITTEN: written}))
+
+
+def check_returning(
+    queries: Queries,
+    table: TableDef,
+    alias: str | None,
+    expressions: Sequence[exp.Expression],
+    request: Request,
+) -> None:
+    """Refuse a RETURNING that the caller must not or cannot ask; nothing is run."""
+    if expressions:
+        local = request.with_relations({_WRITTEN: rows_table(table, [])})
+        queries.plan(_query(table, alias, expressions), local)
+
+
+def _query(
+    table: TableDef, alias: str | None, expressions: Sequence[exp.Expression]
+) -> exp.Select:
     source = exp.Table(
         this=exp.to_identifier(_WRITTEN, quoted=True),
         alias=exp.TableAlias(this=exp.to_identifier(alias or table.table_id.name, quoted=True)),
     )
-    tree = exp.Select(
+    return exp.Select(
         expressions=[expression.copy() for expression in expressions], from_=exp.From(this=source)
     )
-    return queries.run(tree, request.with_relations({_WRITTEN: written}))
 
 
 def rows_table(

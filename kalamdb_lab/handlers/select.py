@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from kalamdb_lab.authorization.gateway import authorize_execute_as, authorize_kind
+from kalamdb_lab.authorization.gateway import authorize_execute_as
+from kalamdb_lab.authorization.names import authorize_statement
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.model.ids import checked_user_id
 from kalamdb_lab.query.queries import Queries
@@ -81,5 +82,5 @@ class ExecuteAsHandler:
         role = self._catalog.role_of(target)
         authorize_execute_as(context.actor_id, context.role, target, role)
         inner = replace(context, user_id=target, role=role, acts_for_other=True)
-        authorize_kind(statement.statement.kind, role)
+        authorize_statement(statement.statement, role)
         return self._handle(statement.statement, request.within(inner))

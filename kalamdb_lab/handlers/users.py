@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import argon2
+import msgspec
 
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.errors import (
@@ -35,6 +36,8 @@ class UserHandler:
     def create(self, statement: CreateUser, request: Request) -> Result:
         """Run CREATE USER; the user can work at once."""
         user_id = checked_user_id(statement.user_id)
+        if statement.oauth is not None:
+            _check_oauth(statement.oauth)
         if self._catalog.users.get(user_id) is not None:
             raise AlreadyExistsError("User", user_id)
         password_hash = None if statement.password is None else self._hash(statement.password)
@@ -101,3 +104,19 @@ class UserHandler:
         if len(password) > _LONGEST:
             raise InvalidValueError(f"The password must have at most {_LONGEST:,} characters")
         return self._hasher.hash(password)
+
+
+class _OAuth(msgspec.Struct, forbid_unknown_fields=True):
+    """What is kept of an OAuth identity: no secret."""
+
+    provider: str
+    subject: str
+
+
+def _check_oauth(payload: str) -> None:
+    try:
+        msgspec.json.decode(payload, type=_OAuth)
+    except msgspec.MsgspecError:
+        raise InvalidValueError(
+            "The OAUTH payload must be a JSON object with the texts provider and subject"
+        ) from None

@@ -115,17 +115,38 @@ def _unmark_ctes(tree: sge.Expression) -> None:
 def view_text(tree: sge.Expression | sge.Query) -> str:
     """Return the text of a tree in our own SQL, for a view.
 
-    Text means by ``/`` between whole numbers a whole number; trees of ibis never do.
+    Text means by ``/`` between whole numbers a whole number, and division by zero is an error in
+    it; trees of ibis never mean that.
     """
-    tree = tree.copy()
-    pending: list[tuple[Any, bool]] = [(tree, False)]
+    root = sge.Paren(this=tree.copy())  # so that every node has a parent
+    pending: list[tuple[Any, bool]] = [(root, False)]
     while pending:
         node, is_text = pending.pop()
         is_text = node.meta.get(TEXT, is_text)
-        if isinstance(node, sge.Div) and not is_text and not node.args.get("typed"):
-            node.set("this", sge.Cast(this=node.this, to=sge.DataType.build("double")))
-        pending.extend((child, is_text) for child in node.iter_expressions())
-    return tree.sql(KalamSql, comments=False)
+        children = list(node.iter_expressions())
+        if not is_text and isinstance(node, sge.Div) and not node.args.get("typed"):
+            node.replace(_quotient(node.this, node.expression))
+        elif not is_text and isinstance(node, (sge.IntDiv, sge.Mod)):
+            node.set("expression", sge.Nullif(this=node.expression, expression=_number(0)))
+        pending.extend((child, is_text) for child in children)
+    text: str = root.this.sql(KalamSql, comments=False)
+    return text
+
+
+def _quotient(left: Any, right: Any) -> sge.Expression:
+    """Return a division of DOUBLEs, by zero too: infinite, or NaN of zero."""
+    double = sge.Cast(this=left, to=sge.DataType.build("double"))
+    quotient = sge.Div(this=double, expression=right)
+    if isinstance(right, sge.Literal) and not right.is_string and float(right.name) != 0:
+        return quotient
+    is_zero = sge.EQ(this=sge.paren(right), expression=_number(0))
+    infinity = sge.Cast(this=sge.Literal.string("inf"), to=sge.DataType.build("double"))
+    case = sge.If(this=is_zero, true=sge.Mul(this=double.copy(), expression=infinity))
+    return sge.Case(ifs=[case], default=quotient)
+
+
+def _number(value: int) -> sge.Expression:
+    return sge.Literal.number(value)
 
 
 def transpiled(text: str, dialect: str) -> str:

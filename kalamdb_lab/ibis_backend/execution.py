@@ -19,6 +19,7 @@ from ibis.backends import CacheEntry
 from ibis.backends.sql import SQLBackend
 from ibis.expr.operations.udf import InputType
 
+from kalamdb_lab.errors import NotSupportedError
 from kalamdb_lab.ibis_backend.compiler import KalamCompiler
 from kalamdb_lab.ibis_backend.results import (
     KalamArrowData,
@@ -27,6 +28,7 @@ from kalamdb_lab.ibis_backend.results import (
     plain_columns,
     relation_table,
 )
+from kalamdb_lab.query.duck import PythonFunction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,6 +197,26 @@ class Execution(SQLBackend):  # type: ignore[misc]
     def _make_memtable_finalizer(self, name: str) -> None:
         """Return nothing: the relation goes with the expression, not with the process."""
 
+    # --- functions --------------------------------------------------------------------------------
+
+    def _register_udfs(self, expr: ir.Expr) -> None:
+        """Make the Python functions of an expression callable by this session, and no other."""
+        for node in expr.op().find(ops.ScalarUDF):
+            kind = node.__input_type__
+            if kind is InputType.BUILTIN:
+                continue
+            name = type(node).__name__.lower()
+            if kind is InputType.PANDAS:
+                raise NotImplementedError(
+                    "Functions over pandas are not supported; use ibis.udf.scalar.pyarrow"
+                )
+            if name not in self.session.relations.functions:
+                self.session.relations.functions[name] = _python_function(name, node)
+                forget = weakref.finalize(
+                    type(node), self.session.relations.functions.pop, name, None
+                )
+                forget.atexit = False
+
     # --- Table.cache() ----------------------------------------------------------------------------
 
     def _cached_table(self, table: ir.Table) -> ir.CachedTable:
@@ -232,6 +254,21 @@ class Execution(SQLBackend):  # type: ignore[misc]
     @contextlib.contextmanager
     def _safe_raw_sql(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         yield self.raw_sql(*args, **kwargs)
+
+
+def _python_function(name: str, node: Any) -> PythonFunction:
+    known = {"null_handling", "exception_handling", "side_effects"}
+    if unknown := sorted(set(node.__config__) - known):
+        raise NotSupportedError(f"Option '{unknown[0]}' of a function is not supported")
+    spelled = KalamCompiler.type_mapper.to_string
+    return PythonFunction(
+        name,
+        node.__func__,
+        tuple(spelled(p.annotation.pattern.dtype) for p in node.__signature__.parameters.values()),
+        spelled(node.dtype),
+        takes_arrow=node.__input_type__ is InputType.PYARROW,
+        options=tuple(node.__config__.items()),
+    )
 
 
 def memtable_rows(op: ops.InMemoryTable) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Set
 from typing import Final
 
 from sqlglot import exp
@@ -79,13 +80,20 @@ _NOT_SUPPORTED: Final[dict[type[exp.Expr], str]] = {
 }
 
 
-def check(tree: exp.Expression, *, text: bool) -> None:
+def check(tree: exp.Expression, *, text: bool, local: Set[str] = frozenset()) -> frozenset[str]:
     """Refuse a tree that holds anything off the lists.
 
     Parameters
     ----------
     text : bool
         True for SQL text; trees of ibis may hold a little more.
+    local : set of str
+        Names in lower case of functions that are allowed beside those on the list.
+
+    Returns
+    -------
+    frozenset of str
+        Which of ``local`` are called.
 
     Raises
     ------
@@ -97,6 +105,7 @@ def check(tree: exp.Expression, *, text: bool) -> None:
     nodes = _TEXT_NODES if text else _TREE_NODES
     if not isinstance(tree, (exp.Query, exp.Values)):
         raise NotSupportedError(f"{tree.key.upper()} is not supported in a query")
+    called: set[str] = set()
     pending: list[exp.Expr] = [tree]
     while pending:
         node = pending.pop()
@@ -107,8 +116,12 @@ def check(tree: exp.Expression, *, text: bool) -> None:
             raise NotSupportedError(f"A tuple in {node.key.upper()} is not supported; use a list")
         if text and isinstance(node, exp.CosineDistance):
             raise NotSupportedError("COSINE_DISTANCE is not supported yet")
-        _check_node(node)
+        if isinstance(node, exp.Anonymous) and node.name.lower() in local:
+            called.add(node.name.lower())
+        else:
+            _check_node(node)
         pending.extend(node.iter_expressions())
+    return frozenset(called)
 
 
 def _check_node(node: exp.Expr) -> None:

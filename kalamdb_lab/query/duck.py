@@ -63,6 +63,43 @@ class Bounds:
 NO_BOUNDS = Bounds()
 
 
+@dataclass(frozen=True, slots=True)
+class PythonFunction:
+    """A scalar function of the Python user, which statements of one session may call.
+
+    Attributes
+    ----------
+    name : str
+        In lower case, and of no function of the engine.
+    arguments, returns : types as the engine spells them
+    takes_arrow : bool
+        True if it takes and gives Arrow arrays, False for a value at a time.
+    options : tuple of (str, object)
+        Further arguments of the engine's ``create_function``.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[str, ...]
+    returns: str
+    takes_arrow: bool
+    options: tuple[tuple[str, object], ...] = ()
+
+    def define(self, connection: Any) -> None:
+        """Define it in an instance."""
+        connection.create_function(
+            self.name,
+            self.function,
+            [duckdb.sqltype(kind) for kind in self.arguments],
+            duckdb.sqltype(self.returns),
+            type="arrow" if self.takes_arrow else "native",
+            **dict(self.options),
+        )
+
+
+_Key = tuple[frozenset[str], tuple[PythonFunction, ...]]
+
+
 class Cancellation:
     """Stops the statement it is given to, from any thread, before or while that runs."""
 
@@ -112,7 +149,8 @@ class Cancellation:
 class _Instance:
     """One private database in memory that can open ``directories`` and nothing else."""
 
-    def __init__(self, directories: frozenset[str], engine: DuckEngine) -> None:
+    def __init__(self, key: _Key, engine: DuckEngine) -> None:
+        directories, functions = key
         temporary = tempfile.mkdtemp(prefix="kalamdb-")
         connection = duckdb.connect(":memory:")
         self._connection = connection
@@ -121,6 +159,8 @@ class _Instance:
         for name, value in engine.settings(temporary, directories):
             connection.execute(f"SET GLOBAL {name} = {value}")
         engine.define_functions(connection)
+        for function in functions:
+            function.define(connection)
         connection.execute("SET GLOBAL lock_configuration = true")
 
     def cursor(self) -> Any:
@@ -158,7 +198,7 @@ class DuckEngine:
         self._temporary_bytes = temporary_bytes
         self._lock = threading.Lock()
         self._shared: _Instance | None = None
-        self._readers: OrderedDict[frozenset[str], _Instance] = OrderedDict()
+        self._readers: OrderedDict[_Key, _Instance] = OrderedDict()
         self._closed = False
 
     # --- instances ----------------------------------------------------------------------
@@ -205,16 +245,16 @@ class DuckEngine:
     def _ulids(self, rows: Any) -> Any:
         return pa.array([self._ids.ulid() for _ in range(len(rows))], pa.string())
 
-    def _instance(self, directories: frozenset[str]) -> _Instance:
+    def _instance(self, key: _Key) -> _Instance:
         with self._lock:
             if self._closed:
                 raise ClosedError("The database is closed")
-            if not directories:
+            if not any(key):
                 if self._shared is None:
-                    self._shared = _Instance(directories, self)
+                    self._shared = _Instance(key, self)
                 return self._shared
-            instance = self._readers.pop(directories, None) or _Instance(directories, self)
-            self._readers[directories] = instance
+            instance = self._readers.pop(key, None) or _Instance(key, self)
+            self._readers[key] = instance
             while len(self._readers) > _KEPT_INSTANCES:
                 self._readers.popitem(last=False)
             return instance
@@ -222,9 +262,9 @@ class DuckEngine:
     def forget(self, directory: str | None = None) -> None:
         """Drop the instances that may open ``directory`` (all readers' if None)."""
         with self._lock:
-            for directories in list(self._readers):
-                if directory is None or directory in directories:
-                    del self._readers[directories]
+            for key in list(self._readers):
+                if directory is None or directory in key[0]:
+                    del self._readers[key]
 
     def close(self) -> None:
         """Refuse further statements; running ones end by themselves."""
@@ -242,6 +282,7 @@ class DuckEngine:
         parameters: Mapping[str, object],
         *,
         directories: frozenset[str] = frozenset(),
+        functions: tuple[PythonFunction, ...] = (),
         bounds: Bounds = NO_BOUNDS,
         cancellation: Cancellation | None = None,
     ) -> pa.Table:
@@ -253,7 +294,7 @@ class DuckEngine:
         EngineError
             Whatever else the engine says.
         """
-        with self._cursor(relations, directories, bounds, cancellation) as cursor:
+        with self._cursor(relations, (directories, functions), bounds, cancellation) as cursor:
             reader = _open(cursor, sql, parameters, _BATCH_ROWS)
             batches: list[pa.RecordBatch] = []
             rows = size = 0
@@ -272,6 +313,7 @@ class DuckEngine:
         *,
         batch_rows: int = _BATCH_ROWS,
         directories: frozenset[str] = frozenset(),
+        functions: tuple[PythonFunction, ...] = (),
         bounds: Bounds = NO_BOUNDS,
         cancellation: Cancellation | None = None,
     ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -281,7 +323,7 @@ class DuckEngine:
         """
 
         def batches() -> Iterator[Any]:
-            with self._cursor(relations, directories, bounds, cancellation) as cursor:
+            with self._cursor(relations, (directories, functions), bounds, cancellation) as cursor:
                 reader = _open(cursor, sql, parameters, batch_rows)
                 yield reader.schema
                 rows = size = 0
@@ -296,7 +338,7 @@ class DuckEngine:
 
     def serialized(self, sql: str) -> tuple[int, str]:
         """Return how many statements the engine sees in ``sql``, and its own tree as JSON."""
-        with self._cursor({}, frozenset(), NO_BOUNDS, None) as cursor:
+        with self._cursor({}, (frozenset(), ()), NO_BOUNDS, None) as cursor:
             count = len(cursor.extract_statements(sql))
             row = cursor.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchone()
             return count, str(row[0])
@@ -305,11 +347,11 @@ class DuckEngine:
     def _cursor(
         self,
         relations: Mapping[str, pa.Table],
-        directories: frozenset[str],
+        key: _Key,
         bounds: Bounds,
         cancellation: Cancellation | None,
     ) -> Iterator[Any]:
-        cursor = self._instance(directories).cursor()
+        cursor = self._instance(key).cursor()
         stop = cancellation
         timer: threading.Timer | None = None
         if bounds.time_s is not None:

@@ -16,6 +16,7 @@ from kalamdb_lab.query.duck import (
     Cancellation,
     DuckEngine,
     EngineError,
+    PythonFunction,
 )
 from kalamdb_lab.query.engine_errors import StatementNames, translated
 from kalamdb_lab.query.names import marker_sql, resolve_names
@@ -35,6 +36,7 @@ from kalamdb_lab.query.second_opinion import confirm
 from kalamdb_lab.sql.stack import with_deep_stack
 
 _CONFIRMED_TEXTS = 256
+_NO_FUNCTIONS: Mapping[str, PythonFunction] = {}
 
 __all__ = ["Plan", "Planner", "StatementContext"]
 
@@ -61,6 +63,8 @@ class Plan:
         What it needs to know of the statement: ``user``, ``now``, ``today``, ``time``.
     sums : bool
         True if a whole number too large for BIGINT may be a sum.
+    functions : tuple of PythonFunction
+        The session's functions that it calls.
     """
 
     template: str
@@ -72,6 +76,7 @@ class Plan:
     ctes: frozenset[str]
     is_limited: bool
     names: StatementNames = field(compare=False)
+    functions: tuple[PythonFunction, ...] = ()
 
 
 class Planner:
@@ -82,7 +87,12 @@ class Planner:
         self._confirmed: dict[str, None] = {}
 
     def plan(
-        self, tree: exp.Expression, resolver: NameResolver, *, text_semantics: bool = True
+        self,
+        tree: exp.Expression,
+        resolver: NameResolver,
+        *,
+        text_semantics: bool = True,
+        functions: Mapping[str, PythonFunction] = _NO_FUNCTIONS,
     ) -> Plan:
         """Return the plan of a query; ``tree`` is left as it is.
 
@@ -92,6 +102,8 @@ class Planner:
             A query: SELECT, a set operation, VALUES.
         text_semantics : bool
             True for SQL text (``/`` of whole numbers is whole), False for trees of ibis.
+        functions : mapping
+            Functions of the session by name, beside those on the list.
 
         Raises
         ------
@@ -99,11 +111,19 @@ class Planner:
             As the language says; nothing was run.
         """
         # Most statements are shallow; one that is not is planned again on a deep stack.
-        return with_deep_stack(lambda: self._plan(tree, resolver, text_semantics), depth=0)
+        return with_deep_stack(
+            lambda: self._plan(tree, resolver, text_semantics, functions), depth=0
+        )
 
-    def _plan(self, tree: exp.Expression, resolver: NameResolver, text_semantics: bool) -> Plan:
+    def _plan(
+        self,
+        tree: exp.Expression,
+        resolver: NameResolver,
+        text_semantics: bool,
+        functions: Mapping[str, PythonFunction],
+    ) -> Plan:
         tree = tree.copy()
-        allowed.check(tree, text=text_semantics)
+        called = allowed.check(tree, text=text_semantics, local=functions.keys())
         if text_semantics:
             rewrite.prepare_text(tree)
         resolved = resolve_names(tree, resolver, _prepared_view)
@@ -116,7 +136,13 @@ class Planner:
         for marker, request in resolved.requests.items():
             arrow_sql = _placed(arrow_sql, marker, arrow_source(marker, request))
         try:
-            confirm(self.engine, arrow_sql, frozenset(resolved.requests), resolved.ctes)
+            confirm(
+                self.engine,
+                arrow_sql,
+                frozenset(resolved.requests),
+                resolved.ctes,
+                local=called,
+            )
         except EngineError as fault:
             raise translated(fault, names) from None
         return Plan(
@@ -129,6 +155,7 @@ class Planner:
             resolved.ctes,
             is_limited,
             names,
+            tuple(functions[name] for name in sorted(called)),
         )
 
     def execute(
@@ -154,6 +181,7 @@ class Planner:
                 call.relations,
                 call.values,
                 directories=call.directories,
+                functions=plan.functions,
                 bounds=bounds,
                 cancellation=cancellation,
             )
@@ -184,6 +212,7 @@ class Planner:
                 call.values,
                 batch_rows=batch_rows,
                 directories=call.directories,
+                functions=plan.functions,
                 bounds=bounds,
                 cancellation=cancellation,
             )
@@ -206,7 +235,7 @@ class Planner:
         # In a subquery, names that repeat would be changed.
         sql = f"FROM ({call.sql}) LIMIT 0" if plan.is_limited else f"{call.sql} LIMIT 0"
         try:
-            table = self.engine.run(sql, call.relations, call.values)
+            table = self.engine.run(sql, call.relations, call.values, functions=plan.functions)
         except EngineError as fault:
             raise translated(fault, plan.names, call.values) from None
         return canonical_table(table, sums=plan.sums).schema
@@ -253,7 +282,8 @@ class Planner:
         if sql in self._confirmed:
             return
         try:
-            confirm(self.engine, sql, frozenset(relations), plan.ctes, files)
+            local = frozenset(function.name for function in plan.functions)
+            confirm(self.engine, sql, frozenset(relations), plan.ctes, files, local=local)
         except EngineError as fault:
             raise translated(fault, plan.names) from None
         while len(self._confirmed) >= _CONFIRMED_TEXTS:

@@ -91,7 +91,12 @@ class Queries:
 
         def make() -> Plan:
             resolver = CatalogResolver(self._catalog, context, request.local, self._view_query)
-            return self._planner.plan(tree, resolver, text_semantics=text_semantics)
+            return self._planner.plan(
+                tree,
+                resolver,
+                text_semantics=text_semantics,
+                functions=request.local.functions,
+            )
 
         if cache_key is None:
             return make()

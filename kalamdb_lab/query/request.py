@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from kalamdb_lab.model.context import ExecutionContext
+from kalamdb_lab.query.duck import PythonFunction
 
 
 class Interruption:
@@ -33,17 +34,28 @@ class LocalRelations(MutableMapping[str, pa.Table]):
 
     Parameters
     ----------
-    tables : mapping, optional
+    tables, functions : mapping, optional
         What is in it from the start.
+
+    Attributes
+    ----------
+    functions : dict of str to PythonFunction
+        Functions by name that only this session may call.
     """
 
-    def __init__(self, tables: Mapping[str, pa.Table] | None = None) -> None:
+    def __init__(
+        self,
+        tables: Mapping[str, pa.Table] | None = None,
+        functions: Mapping[str, PythonFunction] | None = None,
+    ) -> None:
         self._tables: dict[str, pa.Table] = dict(tables or {})
+        self.functions: dict[str, PythonFunction] = dict(functions or {})
 
     @property
     def identity(self) -> Hashable:
         """Equal for equal names with equal schemas: what a plan depends on."""
-        return tuple((name, hash(table.schema)) for name, table in self._tables.items())
+        tables = tuple((name, hash(table.schema)) for name, table in self._tables.items())
+        return tables, tuple(self.functions.values())
 
     def __getitem__(self, name: str) -> pa.Table:
         return self._tables[name]
@@ -86,7 +98,9 @@ class Request:
         """Return the same request with further relations that only it sees."""
         if not relations:
             return self
-        return replace(self, local=LocalRelations({**self.local, **relations}))
+        return replace(
+            self, local=LocalRelations({**self.local, **relations}, self.local.functions)
+        )
 
     def without_relations(self) -> Request:
         """Return the same request without the session's own relations."""

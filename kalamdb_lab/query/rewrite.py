@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ErrorLevel
 
 from kalamdb_lab.errors import NotSupportedError
@@ -19,6 +20,8 @@ from kalamdb_lab.query.names import INLINED
 from kalamdb_lab.query.relations import Relation
 
 _MAX_NAME = 128
+_ENGINE_SQL = DuckDB()
+"""The dialect itself: its name may be taken by another in this process."""
 _NAMED_ALREADY = (exp.Alias, exp.Aliases, exp.Column, exp.Star, exp.Dot, exp.Explode)
 _CHECKED_LITERALS = {
     exp.DType.DATE: datatypes.DATE,
@@ -120,7 +123,7 @@ def _written(node: exp.Expr) -> str:
             return first.alias_or_name or _written(first)
     try:
         text: str = node.sql(
-            dialect="duckdb",
+            dialect=_ENGINE_SQL,
             comments=False,
             normalize_functions="lower",
             unsupported_level=ErrorLevel.IGNORE,
@@ -288,7 +291,7 @@ def generated_sql(tree: exp.Expression, *, text: bool) -> str:
     level = ErrorLevel.RAISE if text else ErrorLevel.IGNORE
     try:
         sql: Any = tree.sql(
-            dialect="duckdb", identify=True, comments=False, copy=False, unsupported_level=level
+            dialect=_ENGINE_SQL, identify=True, comments=False, copy=False, unsupported_level=level
         )
     except RecursionError:
         raise

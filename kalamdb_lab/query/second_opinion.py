@@ -39,6 +39,8 @@ def confirm(
     markers: frozenset[str],
     ctes: frozenset[str],
     files: frozenset[str] = frozenset(),
+    *,
+    local: frozenset[str] = frozenset(),
 ) -> None:
     """Refuse a text that is not one SELECT from its own relations by allowed functions.
 
@@ -48,6 +50,8 @@ def confirm(
         The relations that are registered for the text, and the names of its CTEs.
     files : frozenset of str
         The Parquet files that it may read.
+    local : frozenset of str
+        Functions of the session that it may call.
 
     Raises
     ------
@@ -61,7 +65,7 @@ def confirm(
     statements = answer.get("statements", [])
     if count != 1 or answer.get("error") or len(statements) != 1:
         raise _disagreement("not one SELECT", sql)
-    reading = _Reading(sql, markers, ctes, files)
+    reading = _Reading(sql, markers, ctes, files, _FUNCTIONS | local)
     pending: list[Any] = [statements[0]["node"]]
     while pending:
         node = pending.pop()
@@ -79,6 +83,7 @@ class _Reading:
     markers: frozenset[str]
     ctes: frozenset[str]
     files: frozenset[str]
+    functions: frozenset[str]
 
     def check(self, node: dict[str, Any]) -> list[Any]:
         """Refuse a node, or return what is in it."""
@@ -113,7 +118,7 @@ class _Reading:
 
     def _check_function(self, node: dict[str, Any]) -> None:
         name = str(node["function_name"])
-        if name.lower() not in _FUNCTIONS:
+        if name.lower() not in self.functions:
             if name.lower() in functions.REFUSED:
                 raise NotAllowedError(f"Function '{name.lower()}' is not allowed")
             raise _disagreement(f"function {name}", self.sql)

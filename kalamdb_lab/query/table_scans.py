@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from kalamdb_lab.arrow.arrays import array_from_storage
-from kalamdb_lab.arrow.schemas import field_for
 from kalamdb_lab.clock import Clock
-from kalamdb_lab.model.datatypes import TEXT
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.commit_log import CommitLog
@@ -25,6 +22,8 @@ from kalamdb_lab.query.relations import (
     ScanRequest,
 )
 from kalamdb_lab.query.repeated_reads import LiveColumns, RepeatedReads, mask_of
+from kalamdb_lab.query.scan_parts import is_empty, prefixed, selected, together
+from kalamdb_lab.query.scans import empty_table
 from kalamdb_lab.segments.layout import SEQ_FIELD_ID
 from kalamdb_lab.segments.pruning import Predicate as SegmentPredicate
 from kalamdb_lab.segments.pruning import may_match
@@ -155,6 +154,7 @@ class TableScans:
         views = [v for v in snapshot.segments if may_match(v.meta, table, conditions)]
         if not views:
             return parts
+        files: dict[tuple[int, tuple[tuple[str, str], ...]], list[ParquetPart]] = {}
         decoded = not from_files and self._decode_now(table, views, columns, predicates)
         for view in views:
             direct = (
@@ -167,8 +167,14 @@ class TableScans:
             if direct is None:
                 parts.append(self._from_arrow(table, view, request, columns, prefix))
             else:
-                parts.append(self._from_parquet(table, view, request, direct, prefix))
-        return [part for part in parts if not _is_empty(part)] or parts[:1]
+                file = self._from_parquet(table, view, request, direct, prefix)
+                alike = (view.meta.schema_version, file.projections)
+                if file.removed is not None or file.deleted is not None:
+                    parts.append(file)
+                else:
+                    files.setdefault(alike, []).append(file)
+        parts += map(together, files.values())
+        return [part for part in parts if not is_empty(part)] or parts[:1]
 
     def _decode_now(
         self,
@@ -181,8 +187,12 @@ class TableScans:
         if rows <= SMALL_ROWS:
             return True
         seen = [self._repeated.again(view.meta.segment_id, columns) for view in views]
-        # Decoding gives up skipping row groups, so what asks for few rows stays with Parquet.
-        selective = any(predicate.op in ("=", "in") for predicate in predicates)
+        # Decoding gives up skipping row groups, so what asks for few rows stays with Parquet: by
+        # its key, that is. Values of other columns are all over the segment as a rule.
+        key = table.primary_key
+        selective = key is not None and any(
+            predicate.op in ("=", "in") and predicate.column == key.name for predicate in predicates
+        )
         share = len(columns) / max(len(table.columns), 1)
         decoded_bytes = 6 * share * sum(view.meta.size_bytes for view in views)
         return all(seen) and not selective and decoded_bytes < self._cache_bytes
@@ -199,10 +209,10 @@ class TableScans:
         if table.kind is TableKind.STREAM:
             hot, hot_deleted = self._unexpired(table, snapshot, hot), hot_deleted.slice(0, 0)
         columns = columns or ("_seq",)  # a table without columns would have no rows
-        rows = _selected(hot, columns, deleted=None)
+        rows = selected(hot, columns, deleted=None)
         if request.include_deleted and hot_deleted.num_rows:
-            rows = pa.concat_tables([rows, _selected(hot_deleted, columns, deleted=True)])
-        return ArrowPart(_prefixed(rows, request.columns, prefix))
+            rows = pa.concat_tables([rows, selected(hot_deleted, columns, deleted=True)])
+        return ArrowPart(prefixed(rows, request.columns, prefix))
 
     def _unexpired(self, table: TableDef, snapshot: PartitionSnapshot, hot: pa.Table) -> pa.Table:
         assert table.options.ttl_seconds is not None
@@ -226,7 +236,7 @@ class TableScans:
         if len(view.removed) and not request.include_deleted:
             rows = self._live.read(view.meta, table, stored, view.removed)
             return ArrowPart(
-                _prefixed(_selected(rows, shown, deleted=False), request.columns, prefix)
+                prefixed(selected(rows, shown, deleted=False), request.columns, prefix)
             )
         needs_seq = len(view.removed) > 0 and "_seq" not in stored
         rows = self._reader.read(
@@ -240,8 +250,8 @@ class TableScans:
             kept = ~mask_of(rows.column("_seq").to_numpy(), hidden)
             rows = rows.filter(pa.array(kept))
             flags = None if flags is None else flags[kept]
-        chosen = _selected(rows, shown, deleted=False if flags is None else pa.array(flags))
-        return ArrowPart(_prefixed(chosen, request.columns, prefix))
+        chosen = selected(rows, shown, deleted=False if flags is None else pa.array(flags))
+        return ArrowPart(prefixed(chosen, request.columns, prefix))
 
     def _from_parquet(
         self,
@@ -321,7 +331,7 @@ class StatementScans:
                         ("user_id", scope),
                         from_files=self._from_files,
                     )
-                return tuple(parts) or (ArrowPart(_no_rows(request)),)
+                return tuple(parts) or (ArrowPart(empty_table(request)),)
             case key:
                 raise AssertionError(f"a relation of an unknown kind: {key!r}")
 
@@ -376,39 +386,3 @@ def _left_out(view: SegmentView, request: ScanRequest) -> Seqs:
     if not request.include_deleted:
         return view.removed
     return np.setdiff1d(view.removed, view.deleted, assume_unique=True)
-
-
-def _selected(
-    rows: pa.Table, columns: Sequence[str], *, deleted: bool | pa.Array | None
-) -> pa.Table:
-    arrays, fields = [], []
-    for name in columns:
-        if name == "_deleted":
-            flags = (
-                deleted
-                if isinstance(deleted, pa.Array)
-                else pa.array(np.full(rows.num_rows, bool(deleted)))
-            )
-            arrays.append(flags)
-            fields.append(pa.field("_deleted", pa.bool_()))
-        else:
-            arrays.append(rows.column(name))
-            fields.append(rows.schema.field(name))
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-
-
-def _prefixed(rows: pa.Table, order: Sequence[str], prefix: tuple[str, str] | None) -> pa.Table:
-    if prefix is None or prefix[0] not in order:
-        return rows
-    constant = array_from_storage([prefix[1]] * rows.num_rows, TEXT)
-    return rows.append_column(prefix[0], constant).select(list(order))
-
-
-def _no_rows(request: ScanRequest) -> pa.Table:
-    by_name = {column.name: field_for(column) for column in request.relation.columns}
-    by_name |= {"_seq": pa.field("_seq", pa.int64()), "_deleted": pa.field("_deleted", pa.bool_())}
-    return pa.schema([by_name[name] for name in request.columns]).empty_table()
-
-
-def _is_empty(part: Part) -> bool:
-    return isinstance(part, ArrowPart) and part.table.num_rows == 0

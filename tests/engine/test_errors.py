@@ -112,7 +112,7 @@ def test_a_name_that_is_hidden_is_not_offered(s: Session, mia: Session, refused:
         error = refused(s, sql)
         assert error.code == "NOT_FOUND"
         assert "did you mean" not in str(error)
-    assert "users" not in str(refused(mia, "SELECT * FROM sytem.users"))
+    assert "did you mean" not in str(refused(mia, "SELECT * FROM sytem.users"))
 
 
 def test_every_code_is_spelled_once_and_every_class_can_be_copied() -> None:
@@ -121,7 +121,7 @@ def test_every_code_is_spelled_once_and_every_class_can_be_copied() -> None:
         for item in vars(errors).values()
         if isinstance(item, type) and issubclass(item, KalamError)
     ]
-    own = [item for item in classes if "code" in vars(item)]
+    own = [item for item in classes if "code" in vars(item) and item is not KalamError]
     assert len({item.code for item in own}) == len(own)
     for item in classes:
         try:

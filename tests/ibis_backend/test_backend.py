@@ -94,6 +94,19 @@ def test_a_view_divides_as_the_expression_does(con: Any) -> None:
     assert con.list_tables() == ["t"]
 
 
+@pytest.mark.parametrize("kind", ["int64", "float64", "decimal(9, 2)"])
+def test_a_view_means_what_its_expression_means(con: Any, kind: str) -> None:
+    rows = {"a": [7, -7, 0, 7, None], "b": [2, 2, 0, 0, 0]}
+    t = con.create_table("t", rows, schema={"a": kind, "b": kind})
+    x = t.a / t.b / (t.b - 2)
+    expr = t.select(q=t.a / t.b, half=t.a / 2, rest=t.a % t.b.nullif(0), nested=x).order_by(
+        ibis.desc("q")
+    )
+    con.create_view("v", expr)
+    expected, found = expr.to_pyarrow(), con.table("v").to_pyarrow()
+    assert str(found.to_pydict()) == str(expected.to_pydict())
+
+
 def test_a_view_shows_each_reader_the_own_rows(con: Any, mia: Any) -> None:
     notes = con.create_table(
         "notes", schema={"id": "int64"}, kind="user", primary_key="id", database="chat"

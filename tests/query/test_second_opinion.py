@@ -22,7 +22,7 @@ ALLOWED = [
     'SELECT * EXCLUDE (t."_seq") FROM temp.main."__k_1" AS t JOIN temp.main."__k_1" AS u USING (a)',
     "SELECT * FROM range(3), generate_series(1, 2), unnest([1]), (VALUES (1)) AS v(a)",
     "SELECT CASE WHEN a BETWEEN 1 AND 2 THEN -a ELSE a // 2 END FROM (SELECT 1 AS a)",
-    "SELECT sum(a) OVER (PARTITION BY a ORDER BY a) FROM (SELECT 1 AS a) QUALIFY rank() OVER () = 1",
+    "SELECT sum(a) OVER (PARTITION BY a ORDER BY a) FROM (SELECT 1 a) QUALIFY rank() OVER () = 1",
     "SELECT list_transform([1], lambda x: x + 1), {'a': 1}, MAP {'a': 1}, [1][1], x'00'::BLOB",
     "SELECT 'a' LIKE 'b', 'a' ILIKE 'b', 'a' SIMILAR TO 'b', '{}' -> 'a', '{}' ->> 'a', 1 IN (1)",
     "SELECT 1.5::DECIMAL(9, 2), [1]::FLOAT[1], 'x' COLLATE NOCASE, EXISTS (SELECT 1), (SELECT 1)",

@@ -1,0 +1,55 @@
+"""The parts of a scan, cut to what a request asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from kalamdb_lab.arrow.arrays import array_from_storage
+from kalamdb_lab.model.datatypes import TEXT
+from kalamdb_lab.query.relations import ArrowPart, ParquetPart, Part
+
+
+def selected(
+    rows: pa.Table, columns: Sequence[str], *, deleted: bool | pa.Array | None
+) -> pa.Table:
+    """Return columns of a segment or of hot rows, with ``_deleted`` as told if it is asked for."""
+    arrays, fields = [], []
+    for name in columns:
+        if name == "_deleted":
+            flags = (
+                deleted
+                if isinstance(deleted, pa.Array)
+                else pa.array(np.full(rows.num_rows, bool(deleted)))
+            )
+            arrays.append(flags)
+            fields.append(pa.field("_deleted", pa.bool_()))
+        else:
+            arrays.append(rows.column(name))
+            fields.append(rows.schema.field(name))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def prefixed(rows: pa.Table, order: Sequence[str], prefix: tuple[str, str] | None) -> pa.Table:
+    """Return rows with a constant column before them, if it is asked for."""
+    if prefix is None or prefix[0] not in order:
+        return rows
+    constant = array_from_storage([prefix[1]] * rows.num_rows, TEXT)
+    return rows.append_column(prefix[0], constant).select(list(order))
+
+
+def together(files: Sequence[ParquetPart]) -> ParquetPart:
+    """Return files that are read alike as one part: the engine plans one scan, not a union."""
+    return replace(
+        files[0],
+        paths=tuple(path for file in files for path in file.paths),
+        directories=tuple(dict.fromkeys(name for file in files for name in file.directories)),
+    )
+
+
+def is_empty(part: Part) -> bool:
+    """Return whether a part surely has no rows."""
+    return isinstance(part, ArrowPart) and part.table.num_rows == 0
