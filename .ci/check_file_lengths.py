@@ -10,7 +10,12 @@ from pathlib import Path
 
 LIMIT_LINES = 400
 FOLDERS = ("kalamdb_lab", "tests", "benchmarks", "datasets", ".ci")
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS: dict[str, str] = {
+    "kalamdb_lab/query/duck.py": "all that speaks to DuckDB, and nothing else",
+    "kalamdb_lab/sql/statements.py": "one small class per statement, read as a list",
+    "tests/engine/test_writing.py": "one section of the language",
+    "tests/query/test_planner.py": "one table of statements and answers",
+}
 """Path to the reason why that file stays whole."""
 
 

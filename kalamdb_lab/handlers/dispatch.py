@@ -54,7 +54,7 @@ class Handlers:
         grace_s = settings.retired_segment_grace_s
         targets = Targets(catalog)
         rows = RowBuilder(queries, ids)
-        dropper = TableDropper(log, home, grace_s=grace_s)
+        dropper = TableDropper(log, home, system, grace_s=grace_s)
         namespaces = NamespaceHandler(catalog, queries, log, dropper)
         tables = TableHandler(catalog, targets, queries, writer, log, dropper)
         views = ViewHandler(catalog, targets, queries, log)

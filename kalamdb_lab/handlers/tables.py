@@ -7,6 +7,7 @@ from sqlglot import exp
 
 from kalamdb_lab.arrow.schemas import field_for, kalam_type
 from kalamdb_lab.catalog.catalog import Catalog
+from kalamdb_lab.catalog.keeper import SystemKeeper
 from kalamdb_lab.catalog.system_tables import FIRST_FREE_TABLE_KEY
 from kalamdb_lab.errors import (
     InvalidDefinitionError,
@@ -35,9 +36,12 @@ from kalamdb_lab.tables.writing import TableWriter
 class TableDropper:
     """Takes rows and files of dropped tables away."""
 
-    def __init__(self, log: CommitLog, home: SegmentHome, *, grace_s: int) -> None:
+    def __init__(
+        self, log: CommitLog, home: SegmentHome, system: SystemKeeper, *, grace_s: int
+    ) -> None:
         self._log = log
         self._home = home
+        self._system = system
         self._grace_s = grace_s
 
     def drop_rows(self, commit: Commit, table: TableDef) -> None:
@@ -48,7 +52,11 @@ class TableDropper:
             commit.append_event(partition, EntryKind.DROP)
 
     def delete_files(self) -> None:
-        """Delete files of tables and segments that went longer ago than the grace time."""
+        """Delete files of tables and segments that went longer ago than the grace time.
+
+        The definitions go to segments first: a rebuild must not bring the table back.
+        """
+        self._system.keep()
         self._home.forget_retired(self._log.store, self._grace_s)
 
 

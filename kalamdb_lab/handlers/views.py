@@ -56,6 +56,7 @@ class ViewHandler:
         if statement.query.find(exp.Placeholder) is not None:
             raise ParametersError("Parameters are not allowed in CREATE VIEW")
         query = qualified(statement.query, context.namespace)
+        assert isinstance(query, exp.Query)
         if any(call.name.lower() == "all_users" for call in query.find_all(exp.Anonymous)):
             raise NotSupportedError("all_users() is not supported in a view")
         refuse_repeated_names(name for name in query.named_selects if name not in ("", "*"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from sqlglot import exp
@@ -80,7 +80,7 @@ _NOT_SUPPORTED: Final[dict[type[exp.Expr], str]] = {
 }
 
 
-def check(tree: exp.Expression, *, text: bool, local: Set[str] = frozenset()) -> frozenset[str]:
+def check(tree: exp.Expression, *, text: bool, local: AbstractSet[str] = frozenset()) -> frozenset[str]:
     """Refuse a tree that holds anything off the lists.
 
     Parameters

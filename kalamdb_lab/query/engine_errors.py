@@ -74,6 +74,9 @@ _EXPLAINED: dict[str, _Explain] = {
         "Field", case["name"]
     ),
     r"^(?:\w+ )*Function with name \"?(\w+)\"? does not exist": say.unknown_function,
+    r"^Python exception occurred while executing the UDF: (.{1,300})": say.saying(
+        InvalidValueError, r"A Python function failed: \1"
+    ),
     # counts
     r'^table "(?P<name>.+?)" has (?P<has>\d+) columns available but (?P<lists>\d+)': (
         say.column_count

@@ -49,7 +49,8 @@ def data_type_of(node: exp.Expr) -> KalamDataType:
     if plain is not None and (not inner or kind in _LENGTH_IGNORED):
         return plain
     if kind is exp.DType.DECIMAL:
-        return datatypes.decimal(*(_whole_number(part, node) for part in inner[:2]))
+        numbers = [_whole_number(part, node) for part in inner[:2]]
+        return datatypes.decimal(*numbers) if numbers else datatypes.DECIMAL
     if kind is exp.DType.ARRAY and len(inner) == 1:
         item = data_type_of(inner[0])
         length = node.args.get("values")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sqlglot import Token, TokenType, exp
-from sqlglot.errors import ErrorLevel, ParseError, SqlglotError
+from sqlglot.errors import ErrorLevel, ParseError
 
 from kalamdb_lab.errors import KalamError, NotSupportedError, SqlSyntaxError
 from kalamdb_lab.model.ids import RESERVED_KEYWORDS as _RESERVED
@@ -117,16 +117,17 @@ def _parsed(statement: StatementTokens) -> exp.Expression:
     )
     try:
         trees = parser.parse(tokens, statement.source)
+        tree = trees[0] if len(trees) == 1 else None
+        if tree is not None:
+            check_tree(tree, statement)
     except ParseError as error:
         raise _translated(error, statement) from None
     except (KalamError, RecursionError):
         raise
-    except (SqlglotError, Exception):  # noqa: BLE001 - it raises anything on odd input
+    except Exception:  # noqa: BLE001 - it raises anything on odd input
         raise near(tokens[0], statement.source) from None
-    tree = trees[0] if len(trees) == 1 else None
     if not isinstance(tree, exp.Expression):
         raise near(tokens[0], statement.source)
-    check_tree(tree, statement)
     return tree
 
 

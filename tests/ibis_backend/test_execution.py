@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import ibis
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+
+from kalamdb_lab.errors import InvalidValueError, NotFoundError, NotSupportedError
 
 
 def test_a_memtable_goes_with_its_last_expression(con: Any) -> None:
@@ -111,3 +115,87 @@ def test_results_have_the_types_of_the_expression(con: Any) -> None:
 def test_division_by_zero_is_ibis_and_no_error(con: Any) -> None:
     t = con.create_table("t", {"a": [1.0], "b": [0.0]})
     assert t.select(q=t.a / t.b).execute().q[0] == pytest.approx(float("inf"))
+
+
+# --- functions ----------------------------------------------------------------------------------
+
+
+@ibis.udf.scalar.python
+def plus(x: int, by: int = 1) -> int:
+    return x + by
+
+
+@ibis.udf.scalar.pyarrow
+def twice(x: int) -> int:
+    return pc.multiply(x, 2)
+
+
+def test_python_functions_run_by_value_and_by_array(con: Any) -> None:
+    t = con.create_table("t", {"a": [1, 2, None]})
+    expr = t.select(one=plus(t.a), ten=plus(t.a, 10), two=twice(t.a)).order_by("one")
+    assert expr.to_pyarrow().to_pylist() == [
+        {"one": 2, "ten": 11, "two": 2},
+        {"one": 3, "ten": 12, "two": 4},
+        {"one": None, "ten": None, "two": None},
+    ]
+    assert pa.Table.from_batches(expr.to_pyarrow_batches(chunk_size=2)).num_rows == 3
+
+
+def test_a_python_function_belongs_to_one_session(con: Any, path: Path) -> None:
+    t = con.create_table("t", {"a": [1]})
+    assert plus(t.a).execute().tolist() == [2]
+    name = type(plus(t.a).op()).__name__
+    text = f"SELECT {name}(a, 5) AS x FROM t"
+    assert con.sql(text).x.execute().tolist() == [6]
+    other = ibis.kalam.connect(path)
+    with pytest.raises(NotFoundError, match=rf"^Function '{name}' not found"):
+        other.sql(text)
+    with pytest.raises(NotSupportedError):
+        con.create_view("v", t.mutate(b=plus(t.a)))
+    other.disconnect()
+
+
+def test_a_failing_python_function_says_what_it_raised(con: Any) -> None:
+    @ibis.udf.scalar.python
+    def fussy(x: int) -> int:
+        raise ValueError(f"not {x}")
+
+    t = con.create_table("t", {"a": [3]})
+    with pytest.raises(InvalidValueError, match=r"^A Python function failed: ValueError: not 3$"):
+        fussy(t.a).execute()
+    assert t.a.execute().tolist() == [3]
+
+
+def test_a_python_function_goes_with_its_definition(con: Any) -> None:
+    t = con.create_table("t", {"a": [3]})
+
+    def use() -> None:
+        @ibis.udf.scalar.python
+        def passing(x: int) -> int:
+            return x
+
+        assert passing(t.a).execute().tolist() == [3]
+        assert con.session.relations.functions
+
+    use()
+    gc.collect()
+    assert not con.session.relations.functions
+
+
+def test_functions_over_pandas_are_refused(con: Any) -> None:
+    @ibis.udf.scalar.pandas
+    def same(x: int) -> int:
+        return x
+
+    with pytest.raises(NotImplementedError, match=r"use ibis.udf.scalar.pyarrow"):
+        con.execute(same(ibis.literal(1)))
+
+
+def test_sampling_keeps_a_part_of_the_rows(con: Any) -> None:
+    t = con.create_table("t", {"a": list(range(2000))})
+    assert 500 < t.sample(0.5, seed=7).count().execute() < 1500
+
+
+def test_row_ids_are_different(con: Any) -> None:
+    t = con.create_table("t", {"a": [1, 1, 1]})
+    assert t.rowid().execute().is_unique

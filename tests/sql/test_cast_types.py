@@ -40,6 +40,10 @@ def test_a_cast_means_what_a_column_means(written: str) -> None:
     assert cast_to(written) == cast_to(written.lower()) == parse_type(written)
 
 
+def test_a_list_of_decimals_has_the_precision_that_decimal_has() -> None:
+    assert cast_to("DECIMAL[]") == parse_type("DECIMAL[]")
+
+
 @pytest.mark.parametrize(
     ("written", "message"),
     [
