@@ -1,6 +1,6 @@
 """Runs the questions and writes ``results/<date>.json`` and ``results/<date>.md``.
 
-Usage: ``python -m benchmarks [--only NAME ...] [--small | --full] [--folder DIR]``. With
+Usage: ``python -m benchmarks [--only NAME ...] [--small | --full] [--page FILE]``. With
 ``--only``, the other questions of that date keep their results, so a peer that needs another
 environment is measured there and joins the same file.
 """
@@ -25,11 +25,12 @@ NAMES = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.p
 def main() -> int:
     """Run what was asked for; the exit status says whether every answer was right."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", default=NAMES)
+    parser.add_argument("--only", nargs="*", choices=NAMES, metavar="NAME", default=NAMES)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--small", action="store_true", help="small data, no results written")
     size.add_argument("--full", action="store_true", help="10,000 users; takes minutes more")
     parser.add_argument("--folder", type=Path, help="make the data here and not in the system's")
+    parser.add_argument("--page", type=Path, help="a page whose tables become these results")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where to write")
     given = parser.parse_args()
     scale = Scale.SMALL if given.small else Scale.FULL if given.full else Scale.STANDARD
@@ -59,6 +60,8 @@ def main() -> int:
                 report.store(path, results)
                 text = report.markdown(results)
                 path.with_suffix(".md").write_text(text, encoding="utf-8")
+    if given.page is not None:
+        report.put_into(given.page, report.markdown(results))
     return 1 if wrong else 0
 
 

@@ -47,6 +47,11 @@ class Samples:
         """Median time of the processors: what is left of a time when the machine is busy."""
         return statistics.median(self.cpu_s) * 1_000
 
+    @property
+    def best_ms(self) -> float:
+        """Shortest time on the wall clock: the least disturbed, where others use the machine."""
+        return min(self.wall_s) * 1_000
+
     def each(self, count: int) -> Samples:
         """Return the times of one of ``count`` things that a sample did."""
         return Samples(

@@ -59,7 +59,8 @@ class ViewHandler:
         assert isinstance(query, exp.Query)
         if any(call.name.lower() == "all_users" for call in query.find_all(exp.Anonymous)):
             raise NotSupportedError("all_users() is not supported in a view")
-        refuse_repeated_names(name for name in query.named_selects if name not in ("", "*"))
+        if statement.columns is None:
+            refuse_repeated_names(name for name in query.named_selects if name not in ("", "*"))
         if self._depth(query, view_id, {}) > MAX_VIEW_DEPTH:
             raise InvalidDefinitionError(f"Views nest deeper than {MAX_VIEW_DEPTH}")
         fields = self._queries.query_fields(query, request.without_relations())

@@ -10,6 +10,7 @@ from urllib.parse import ParseResult, unquote
 import ibis.expr.schema as sch
 import ibis.expr.types as ir
 from ibis.backends import CanCreateDatabase, DirectExampleLoader, HasCurrentDatabase
+from ibis.expr.sql import SQLString
 from sqlglot import exp
 
 from kalamdb_lab.engine.database import Database, open_database
@@ -212,6 +213,8 @@ class Backend(Tables, CanCreateDatabase, HasCurrentDatabase, DirectExampleLoader
         return self.session.execute(text)
 
     def _transpile_sql(self, query: str, *, dialect: str | None = None) -> str:
+        if dialect is None and isinstance(query, SQLString):
+            dialect = "duckdb"  # ibis.to_sql(expr) means by it what the expression means
         return query if dialect in (None, self.name) else transpiled(query, dialect)
 
     def _get_schema_using_query(self, query: str) -> sch.Schema:

@@ -80,7 +80,9 @@ _NOT_SUPPORTED: Final[dict[type[exp.Expr], str]] = {
 }
 
 
-def check(tree: exp.Expression, *, text: bool, local: AbstractSet[str] = frozenset()) -> frozenset[str]:
+def check(
+    tree: exp.Expression, *, text: bool, local: AbstractSet[str] = frozenset()
+) -> frozenset[str]:
     """Refuse a tree that holds anything off the lists.
 
     Parameters

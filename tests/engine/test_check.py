@@ -14,7 +14,7 @@ from kalamdb_lab.engine.check import Report, check_database
 from kalamdb_lab.engine.database import Database
 from kalamdb_lab.engine.rebuild import rebuild_database
 from kalamdb_lab.engine.session import Session
-from kalamdb_lab.errors import CorruptError, KalamError, StorageError
+from kalamdb_lab.errors import CorruptError, KalamError, NotFoundError, StorageError
 
 NOTES = {
     "alice": [(1, "one", [1.0, 0.0], None), (3, "three, again", [0.0, 1.0], "late")],
@@ -278,11 +278,21 @@ def test_what_was_not_flushed_is_lost_and_nothing_else(lab: Path) -> None:
         alice.execute("INSERT INTO notes (id) VALUES (11)")
         alice.execute("DELETE FROM notes WHERE id = 1")
         alice.execute("UPDATE notes SET body = 'lost' WHERE id = 3")
-        root.execute("DROP TABLE plans")
         root.execute("CREATE TABLE unflushed (id INT)")
     lose_catalog(lab)
     rebuild_database(lab)
     assert_is_whole(lab)
+
+
+def test_a_dropped_table_stays_dropped(lab: Path) -> None:
+    with opened(lab) as db:
+        session_of(db, "root").execute("DROP TABLE plans")
+    lose_catalog(lab)
+    rebuild_database(lab)
+    with opened(lab) as db:
+        with pytest.raises(NotFoundError):
+            session_of(db, "root").execute("SELECT * FROM plans")
+        assert session_of(db, "bob").execute("SELECT * FROM notes").rows() == NOTES["bob"]
 
 
 def test_damage_met_by_a_rebuild_is_said(lab: Path) -> None:

@@ -35,6 +35,8 @@ def test_columns_can_be_named_and_are_counted(s: Session, refused: Any) -> None:
     s.execute('CREATE VIEW v (a, "B c") AS SELECT code, title FROM genres')
     assert s.execute("SELECT * FROM v").columns == ["a", "B c"]
     assert s.execute('SELECT "b C" FROM v WHERE a = \'jz\'').rows() == [("Jazz",)]
+    s.execute("CREATE VIEW u (a, b) AS SELECT code, code FROM genres")
+    assert s.execute("SELECT b FROM u WHERE a = 'jz'").rows() == [("jz",)]
     error = refused(s, "CREATE VIEW w (a, b, c, d, e) AS SELECT 1, 2, 3, 4")
     assert str(error) == "View studio.w lists 5 columns but its query returns 4"
     assert str(refused(s, "CREATE VIEW w (a, A) AS SELECT 1, 2")) == "Column 'A' appears twice"

@@ -158,6 +158,12 @@ def test_text_divides_as_our_sql_does(con: Any) -> None:
     assert one.q.execute().tolist() == [2.25]
 
 
+def test_the_text_of_an_expression_means_what_the_expression_means(con: Any) -> None:
+    t = con.create_table("t", {"a": [9, None, 4]})
+    expr = t.select(q=t.a / 4).order_by(ibis.desc("q"))
+    assert con.sql(ibis.to_sql(expr)).to_pyarrow() == expr.to_pyarrow()
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

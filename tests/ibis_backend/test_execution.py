@@ -131,7 +131,7 @@ def twice(x: int) -> int:
 
 
 def test_python_functions_run_by_value_and_by_array(con: Any) -> None:
-    t = con.create_table("t", {"a": [1, 2, None]})
+    t = con.create_table("t", {"a": [1, 2, None]}, schema={"a": "int64"})
     expr = t.select(one=plus(t.a), ten=plus(t.a, 10), two=twice(t.a)).order_by("one")
     assert expr.to_pyarrow().to_pylist() == [
         {"one": 2, "ten": 11, "two": 2},

@@ -225,3 +225,24 @@ def test_a_star_stands_in_a_select_list_or_in_count(world: World) -> None:
     tree = sqlglot.parse_one("SELECT coalesce(*) FROM tracks", dialect="duckdb")
     with pytest.raises(KalamError):
         world.plan(tree)
+
+
+def test_a_tuple_of_nodes_is_refused() -> None:
+    """sqlglot prints the nodes of a tuple but does not walk them, so nobody would check them."""
+    setting = exp.Anonymous(this="current_setting", expressions=[exp.Literal.string("threads")])
+    order = exp.Order(expressions=(exp.Ordered(this=setting),))
+    tree = exp.select("1")
+    tree.set("order", order)
+    assert "current_setting" in tree.sql().lower()
+    with pytest.raises(NotSupportedError, match=r"^A tuple in ORDER is not supported"):
+        check(tree, text=False)
+    order.set("expressions", list(order.expressions))
+    with pytest.raises(NotAllowedError, match=r"current_setting"):
+        check(tree, text=False)
+
+
+def test_functions_of_the_session_are_allowed_by_name() -> None:
+    tree = exp.select(exp.Anonymous(this="Mine_0", expressions=[]))
+    assert check(tree, text=False, local={"mine_0", "other_0"}) == {"mine_0"}
+    with pytest.raises(NotFoundError):
+        check(tree, text=False)
