@@ -105,9 +105,7 @@ class NotFoundError(KalamError, LookupError):
         return (_not_found, (self.kind, self.name, self.within, self.nearby))
 
 
-def _not_found(
-    kind: str, name: str, within: str | None, nearby: tuple[str, ...]
-) -> NotFoundError:
+def _not_found(kind: str, name: str, within: str | None, nearby: tuple[str, ...]) -> NotFoundError:
     return NotFoundError(kind, name, within=within, nearby=nearby)
 
 

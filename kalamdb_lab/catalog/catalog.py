@@ -55,8 +55,7 @@ class Catalog:
             log, reader, STORAGES, storage_row, storage_of
         )
         self.tables: EntityStore[TableDef] = EntityStore(log, reader, TABLES, table_row, table_of)
-        self._by_table_key: dict[int, TableDef] = {}
-        self._by_table_key_at = -1
+        self._by_table_key: tuple[int, dict[int, TableDef]] = (-1, {})
 
     def bootstrap(self) -> None:
         """Give a new database its root user, default namespace and local storage.
@@ -116,12 +115,16 @@ class Catalog:
 
     def table_by_key(self, table_key: int) -> TableDef | None:
         """Return the table that has this key now, or None if it was dropped."""
-        if self._by_table_key_at != self.tables.revision:
-            self._by_table_key = {t.table_key: t for t in self.tables.all().values()} | {
+        # The revision is read before the tables, and both are put in place together: another
+        # thread may commit in between.
+        revision = self.tables.revision
+        at, tables = self._by_table_key
+        if at != revision:
+            tables = {t.table_key: t for t in self.tables.all().values()} | {
                 t.table_key: t for t in SYSTEM_TABLES.values()
             }
-            self._by_table_key_at = self.tables.revision
-        return self._by_table_key.get(table_key)
+            self._by_table_key = (revision, tables)
+        return tables.get(table_key)
 
     def tables_in(self, namespace: str | None) -> list[TableDef]:
         """Return tables and views of one namespace, or of all but ``system``, by name."""

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kalamdb_lab.authorization.names import authorize_statement
 from kalamdb_lab.errors import ConflictError, KalamError, NotSupportedError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kalamdb_lab.engine.app_context import AppContext
 
 _ATTEMPTS = 5
+T = TypeVar("T")
 RequestFor = Callable[[tuple[Any, ...]], Request]
 
 
@@ -115,16 +116,15 @@ class Pipeline:
     ) -> Result:
         started = time.perf_counter()
         bind_count(statement.kind, statement.parameters, params)
-        for _ in range(_ATTEMPTS):
-            request = request or request_for(params)
+        first = request
+
+        def handle() -> Result:
+            nonlocal first
+            request, first = first or request_for(params), None
             authorize_statement(statement, request.context.role)
-            try:
-                result = self._context.handlers.handle(statement, request)
-            except SchemaChangedError:
-                request = None
-                continue  # another process altered the table between planning and the lock
-            return result.timed((time.perf_counter() - started) * 1_000)
-        raise ConflictError("The table is being altered by others; run the statement again")
+            return self._context.handlers.handle(statement, request)
+
+        return _retried(handle).timed((time.perf_counter() - started) * 1_000)
 
     def run_tree(
         self,
@@ -135,11 +135,15 @@ class Pipeline:
     ) -> Result:
         """Run a query given as a tree."""
         started = time.perf_counter()
-        with self._context.log.statement():
+
+        def run() -> pa.Table:
             request = request_for(()).with_relations(relations)
-            table = self._context.queries.run(
+            return self._context.queries.run(
                 tree, request, text_semantics=False, cache_key=cache_key
             )
+
+        with self._context.log.statement():
+            table = _retried(run)
         return Result.of_table("SELECT", table).timed((time.perf_counter() - started) * 1_000)
 
     def stream_tree(
@@ -150,10 +154,14 @@ class Pipeline:
         batch_rows: int,
     ) -> pa.RecordBatchReader:
         """Run a query given as a tree and read it in batches."""
-        request = request_for(()).with_relations(relations)
-        return self._context.queries.stream(
-            tree, request, text_semantics=False, batch_rows=batch_rows
-        )
+
+        def stream() -> pa.RecordBatchReader:
+            request = request_for(()).with_relations(relations)
+            return self._context.queries.stream(
+                tree, request, text_semantics=False, batch_rows=batch_rows
+            )
+
+        return _retried(stream)
 
     def describe_tree(
         self,
@@ -170,13 +178,9 @@ class Pipeline:
     def insert_rows(self, table: str, rows: object, request_for: RequestFor) -> Result:
         """Insert a dataframe or Arrow data."""
         started = time.perf_counter()
-        for _ in range(_ATTEMPTS):
-            try:
-                result = self._context.handlers.insert_rows(table, rows, request_for(()))
-            except SchemaChangedError:
-                continue
-            return result.timed((time.perf_counter() - started) * 1_000)
-        raise ConflictError("The table is being altered by others; run the statement again")
+        insert = self._context.handlers.insert_rows
+        result = _retried(lambda: insert(table, rows, request_for(())))
+        return result.timed((time.perf_counter() - started) * 1_000)
 
     def definition(self, parts: tuple[str, ...], request: Request) -> TableDef:
         """Return the definition of a table that the user may know of."""
@@ -189,6 +193,16 @@ class Pipeline:
     def namespaces(self, request: Request) -> list[str]:
         """Return the namespaces that the user may use."""
         return self._context.queries.namespaces(request.context)
+
+
+def _retried(run: Callable[[], T]) -> T:
+    """Run again what others altered a table under, after it was planned."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return run()
+        except SchemaChangedError:
+            continue
+    raise ConflictError("The table is being altered by others; run the statement again")
 
 
 def _as_user(user_id: str, statement: Statement) -> ExecuteAs:

@@ -83,7 +83,7 @@ class ConflictResolver:
             first = self._writer.insert(commit, table, partition, rows).first_seq
             return list(enumerate(rows, start=first))
         at = table.columns.index(key)
-        taken = self._writer.keys.find(table, partition, [row[at] for row in rows])
+        taken = self._writer.taken(commit, table, partition, [row[at] for row in rows])
         new: dict[StorageValue, int] = {}
         clashing: list[int] = []
         for number, row in enumerate(rows):

@@ -105,9 +105,7 @@ class ExplainHandler:
                     where=exp.Where(this=statement.where.copy()),
                 )
                 yield from self._query(tree, request, 1)
-                check_returning(
-                    self._queries, table, statement.alias, statement.returning, request
-                )
+                check_returning(self._queries, table, statement.alias, statement.returning, request)
             case _:
                 raise InternalError(f"EXPLAIN cannot describe {statement.kind}")
 

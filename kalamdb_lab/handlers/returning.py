@@ -47,9 +47,7 @@ def check_returning(
         queries.plan(_query(table, alias, expressions), local)
 
 
-def _query(
-    table: TableDef, alias: str | None, expressions: Sequence[exp.Expression]
-) -> exp.Select:
+def _query(table: TableDef, alias: str | None, expressions: Sequence[exp.Expression]) -> exp.Select:
     source = exp.Table(
         this=exp.to_identifier(_WRITTEN, quoted=True),
         alias=exp.TableAlias(this=exp.to_identifier(alias or table.table_id.name, quoted=True)),

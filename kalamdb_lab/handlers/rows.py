@@ -129,9 +129,7 @@ class RowBuilder:
                 field = given.schema.field(at)
                 values = given.column(at)
                 arrays.append(
-                    coerce_array(
-                        values, field, column.data_type, column=column.name, stored=stored
-                    )
+                    coerce_array(values, field, column.data_type, column=column.name, stored=stored)
                 )
         schema = pa.schema([field_for(column).with_nullable(True) for column in table.columns])
         return pa.Table.from_arrays(arrays, schema=schema), keys_are_generated

@@ -221,13 +221,19 @@ class ShowHandler:
         table = self._targets.readable(statement.table, request.context)
         snapshots = self._snapshots(table, request.context)
         metas = [view.meta for snapshot in snapshots for view in snapshot.segments]
-        hot = [seq for s in snapshots for seq in s.hot.column("_seq").to_pylist()]
+        expired = self._expired(table, snapshots, request.context.now_us)
+        hot = [
+            seq
+            for snapshot in snapshots
+            for seq in snapshot.hot.column("_seq").to_pylist()
+            if seq not in expired
+        ]
         seqs = [*hot, *(m.min_seq for m in metas), *(m.max_seq for m in metas)]
         row = (
             table.table_id.namespace,
             table.table_id.name,
             table.kind.value,
-            sum(snapshot.row_count for snapshot in snapshots),
+            sum(snapshot.row_count for snapshot in snapshots) - len(expired),
             len(hot),
             len(metas),
             sum(meta.size_bytes for meta in metas),
@@ -240,6 +246,20 @@ class ShowHandler:
             1 if request.context.role < Role.DBA else len(snapshots),
         )
         return _answer(statement.kind, _STATS, [row])
+
+    def _expired(
+        self, table: TableDef, snapshots: Sequence[PartitionSnapshot], now_us: int
+    ) -> frozenset[int]:
+        """Return the versions of live events that are too old to be read."""
+        if table.options.ttl_seconds is None:
+            return frozenset()
+        before_us = now_us - table.options.ttl_seconds * 1_000_000
+        expired: set[int] = set()
+        for snapshot in snapshots:
+            with self._log.at_newest([snapshot.partition]):
+                old = self._log.partition(snapshot.partition).expired_seqs(before_us)
+            expired |= set(old.tolist()) & set(snapshot.hot.column("_seq").to_pylist())
+        return frozenset(expired)
 
     def manifest(self, statement: ShowManifest, request: Request) -> Result:
         """Run SHOW MANIFEST: one row per segment that the caller may know of."""

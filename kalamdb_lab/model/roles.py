@@ -41,9 +41,7 @@ class Role(enum.Enum):
         """Return the role of a name or alias, in any case."""
         name = _ALIASES.get(text.lower())
         if name is None:
-            raise InvalidOptionError(
-                f"Unknown role '{text}'; use user, service, dba or system"
-            )
+            raise InvalidOptionError(f"Unknown role '{text}'; use user, service, dba or system")
         return cls(name)
 
 

@@ -22,7 +22,7 @@ def append_bulk(
     """Write rows (the table's columns, newest schema) as segments within a commit.
 
     The write lock is held meanwhile: the versions of the rows are numbers of this commit, and
-    they are in the file. If the commit fails, the caller discards the returned segments.
+    they are in the file. If the commit itself fails, their files stay as orphans that nobody reads.
     """
     written: list[SegmentMeta] = []
     try:

@@ -224,25 +224,39 @@ class CommitLog:
         self, entry: Entry, changes: RowChanges | None, transaction: ReadTransaction
     ) -> None:
         partition = self._partitions.get(entry.partition)
-        if partition is not None:
-            match entry.kind:
-                case EntryKind.ROWS:
-                    # A dropped partition's entries lost their payload; its DROP entry follows.
-                    if entry.payload:
-                        decoded = decode_rows(entry.payload) if changes is None else changes
-                        partition.add_rows(entry.seq, entry.at_us, decoded)
-                case EntryKind.FLUSH:
-                    partition.forget_flushed(decode_flush(entry.payload).upto_seq)
-                    partition.set_segments(transaction.segments(entry.partition))
-                case EntryKind.SEGMENT | EntryKind.COMPACT:
-                    partition.set_segments(transaction.segments(entry.partition))
-                case EntryKind.EVICT:
-                    partition.forget_entries(decode_evicted(entry.payload).entry_seqs)
-                case EntryKind.DROP:
-                    partition.forget_all()
-        self._applied_seq = entry.seq + max(entry.count, 1) - 1
+        try:
+            if partition is not None:
+                self._change(partition, entry, changes, transaction)
+            self._applied_seq = entry.seq + max(entry.count, 1) - 1
+        except BaseException:
+            # Half applied, by an interrupt say: who asks for it next loads it anew.
+            self._partitions.pop(entry.partition, None)
+            raise
         for listener in self._listeners:
             listener(entry)
+
+    def _change(
+        self,
+        partition: Partition,
+        entry: Entry,
+        changes: RowChanges | None,
+        transaction: ReadTransaction,
+    ) -> None:
+        match entry.kind:
+            case EntryKind.DROP:
+                partition.forget_all()
+            case EntryKind.SEGMENT | EntryKind.COMPACT:
+                partition.set_segments(transaction.segments(entry.partition))
+            case _ if not entry.payload:
+                pass  # a dropped partition's entries lost their payload; its DROP entry follows
+            case EntryKind.ROWS:
+                decoded = decode_rows(entry.payload) if changes is None else changes
+                partition.add_rows(entry.seq, entry.at_us, decoded)
+            case EntryKind.FLUSH:
+                partition.forget_flushed(decode_flush(entry.payload).upto_seq)
+                partition.set_segments(transaction.segments(entry.partition))
+            case EntryKind.EVICT:
+                partition.forget_entries(decode_evicted(entry.payload).entry_seqs)
 
     # --- writing ------------------------------------------------------------------------------
 

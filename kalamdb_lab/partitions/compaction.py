@@ -118,7 +118,7 @@ def _merge(
         published = _publish(log, key, group, meta, seqs)
     except BaseException:
         if meta is not None:
-            home.discard(meta)
+            home.discard_unlisted(meta, log.store)
         raise
     if not published:
         if meta is not None:

@@ -72,7 +72,7 @@ def flush_partition(
         return Flushed(0, 0)
     except BaseException:
         if meta is not None:
-            home.discard(meta)
+            home.discard_unlisted(meta, log.store)
         raise
     home.published(table, key, log.store)
     return Flushed(live_count, 0 if meta is None else 1)

@@ -6,6 +6,7 @@ the state of a process is always the log up to one number.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
@@ -29,6 +30,7 @@ Seqs = npt.NDArray[np.int64]
 
 _NO_SEQS: Seqs = np.empty(0, np.int64)
 _MANY_CHUNKS = 16
+_revisions = itertools.count()
 SEQ_FIELD = pa.field("_seq", pa.int64(), nullable=False)
 
 
@@ -97,7 +99,8 @@ class Partition:
     def __init__(self, key: PartitionKey, seq_numbers: SeqNumbers) -> None:
         self.key = key
         self._seq_numbers = seq_numbers
-        self.revision = 0
+        self.revision = next(_revisions)
+        """Changes with every change; no two states of a process share one, reloaded ones too."""
         self.rows: dict[int, tuple[int, Row]] = {}
         """Version number to (schema version, row): live or deleted, not replaced; ascending."""
         self.removed: dict[int, Removal] = {}
@@ -135,13 +138,13 @@ class Partition:
         for offset, deleted in enumerate(changes.deleted):
             at_seq = seq + len(changes.rows) + offset
             self.removed[deleted] = Removal(at_seq, deleted=True, hot=deleted in self.rows)
-        self.revision += 1
+        self.revision = next(_revisions)
 
     def set_segments(self, segments: Iterable[ListedSegment]) -> None:
         """Take over the manifest's list of live segments."""
         self.segments = {listed.meta.segment_id: listed for listed in segments}
         self._views = None
-        self.revision += 1
+        self.revision = next(_revisions)
 
     def forget_flushed(self, upto_seq: int) -> None:
         """Drop what a flush moved into segments: everything up to that number."""
@@ -175,7 +178,7 @@ class Partition:
         self._keys, self._unkeyed = {}, list(self.rows)
         self._chunks, self._unfolded = [], list(self.rows)
         self._views = None
-        self.revision += 1
+        self.revision = next(_revisions)
 
     # --- looking up -----------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pyarrow as pa
 
 from kalamdb_lab.clock import Clock
-from kalamdb_lab.errors import StorageError
+from kalamdb_lab.errors import KalamError, StorageError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import TableDef
@@ -104,6 +104,18 @@ class SegmentHome:
         storage = self._storage(meta.storage_id)
         for path in segment_paths(meta):
             storage.discard(path)
+
+    def discard_unlisted(self, meta: SegmentMeta, store: Store) -> None:
+        """Delete the files of a segment after a failure, unless its commit came through.
+
+        What fails after COMMIT, an interrupt say, must not take a published segment's files. If
+        the manifest cannot be asked, they stay: an orphan does no harm.
+        """
+        with suppress(KalamError):
+            with store.read() as transaction:
+                is_listed = bool(transaction.segments_by_id([meta.segment_id]))
+            if not is_listed:
+                self.discard(meta)
 
     def forget_retired(self, store: Store, grace_s: int) -> int:
         """Delete the files of segments retired longer ago than the grace time; return how many."""

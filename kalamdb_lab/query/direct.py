@@ -210,9 +210,7 @@ def _whole_table(tree: exp.Expression, table: TableDef) -> WholeTable | None:
 
 
 def _type_at(change: SchemaChange, column: ColumnDef) -> object:
-    return next(
-        (c.data_type for c in change.columns if c.column_id == column.column_id), None
-    )
+    return next((c.data_type for c in change.columns if c.column_id == column.column_id), None)
 
 
 def _key_read(tree: exp.Expression, table: TableDef) -> KeyRead | None:

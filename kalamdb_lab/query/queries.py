@@ -135,7 +135,8 @@ class Queries:
         if known is None:
             return None
         direct, table = known
-        return self._direct_queries.answer(direct, table, context.partition(table), request)
+        with self._scans.current(table):
+            return self._direct_queries.answer(direct, table, context.partition(table), request)
 
     def run(
         self,
@@ -247,7 +248,7 @@ class Queries:
         if table.kind is not TableKind.VIEW:
             return table
         newest = replace(table.history[-1], columns=self._view_columns(table, context))
-        return replace(table, history=(*table.history[:-1], newest))
+        return _as_known(replace(table, history=(*table.history[:-1], newest)), context.role)
 
     def _view_columns(self, view: TableDef, context: ExecutionContext) -> tuple[ColumnDef, ...]:
         """Return the columns that a view has now: ``*`` expands when it is read."""
@@ -269,13 +270,14 @@ class Queries:
             )
             self._columns_of_views[key] = columns
             while len(self._columns_of_views) > _VIEWS_KEPT:
-                self._columns_of_views.pop(next(iter(self._columns_of_views)))
+                self._columns_of_views.pop(next(iter(self._columns_of_views)), None)
         return columns
 
     def definitions(self, namespace: str, context: ExecutionContext) -> list[TableDef]:
         """Return the definitions of one namespace, by name."""
+        namespace = namespace.lower()
         self.check_namespace(namespace, context)
-        return self._catalog.tables_in(namespace)
+        return [_as_known(table, context.role) for table in self._catalog.tables_in(namespace)]
 
     def namespaces(self, context: ExecutionContext) -> list[str]:
         """Return the namespaces by name; ``system`` for dba and system only."""
@@ -316,6 +318,11 @@ class Queries:
             yield cancellation
         finally:
             request.interruption.running(None)
+
+
+def _as_known(table: TableDef, role: Role) -> TableDef:
+    """Return a definition without the SELECT of a view, which only dba and system may see."""
+    return table if table.view_sql is None or role >= Role.DBA else replace(table, view_sql=None)
 
 
 def _statement_context(request: Request) -> StatementContext:

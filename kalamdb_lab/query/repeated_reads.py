@@ -32,7 +32,7 @@ class RepeatedReads:
         seen = self._seen.pop(key, 0) is None
         self._seen[key] = None
         while len(self._seen) > self._limit:
-            self._seen.pop(next(iter(self._seen)))
+            self._seen.pop(next(iter(self._seen)), None)
         return seen
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ from kalamdb_lab.segments.layout import SEQ_FIELD_ID
 from kalamdb_lab.segments.pruning import Predicate as SegmentPredicate
 from kalamdb_lab.segments.pruning import may_match
 from kalamdb_lab.segments.reader import SegmentReader
+from kalamdb_lab.tables.writing import SchemaChangedError
 
 SMALL_ROWS = 200_000
 """Segments of a partition up to this many rows in all are decoded once and kept as Arrow."""
@@ -111,22 +113,37 @@ class TableScans:
         """
         wanted: dict[PartitionKey, TableDef] = {}
         scopes: dict[int, list[str]] = {}
-        for request in requests:
-            match request.relation.key:
-                case TableRef(table_key=table_key):
-                    table = self._table(table_key)
-                    wanted[PartitionKey(table_key, scope if table.kind.is_scoped else "")] = table
-                case AllScopesRef(table_key=table_key):
-                    scopes[table_key] = self._log.scopes(table_key)
-                    table = self._table(table_key)
-                    wanted |= {PartitionKey(table_key, name): table for name in scopes[table_key]}
-        snapshots = dict(zip(wanted, self._log.snapshot(list(wanted.items())), strict=True))
+        with self._log.at_newest():  # the definitions, the rows and what expired go together
+            for request in requests:
+                match request.relation.key:
+                    case TableRef(table_key, version):
+                        table = self._current(table_key, version)
+                        key = PartitionKey(table_key, scope if table.kind.is_scoped else "")
+                        wanted[key] = table
+                    case AllScopesRef(table_key, version):
+                        scopes[table_key] = self._log.scopes(table_key)
+                        table = self._current(table_key, version)
+                        wanted |= {
+                            PartitionKey(table_key, name): table for name in scopes[table_key]
+                        }
+            snapshots = dict(zip(wanted, self._log.snapshot(list(wanted.items())), strict=True))
+            for key, table in wanted.items():
+                if table.kind is TableKind.STREAM:
+                    snapshots[key] = self._unexpired(table, snapshots[key])
         from_files = not COUNTS_ARROW_ROWS and len(requests) > MANY_RELATIONS
         return StatementScans(self, wanted, snapshots, scopes, scope, local, from_files=from_files)
 
-    def _table(self, table_key: int) -> TableDef:
+    @contextmanager
+    def current(self, table: TableDef) -> Iterator[None]:
+        """Hold the newest state, in which the table must be as the statement was planned."""
+        with self._log.at_newest():
+            self._current(table.table_key, table.schema_version)
+            yield
+
+    def _current(self, table_key: int, schema_version: int) -> TableDef:
         table = self._tables(table_key)
-        assert table is not None, "the plan was checked against the catalog"
+        if table is None or table.schema_version != schema_version:
+            raise SchemaChangedError  # altered or dropped by another thread since it was planned
         return table
 
     def read(
@@ -149,7 +166,7 @@ class TableScans:
             True to leave to the engine whatever it can read itself.
         """
         columns = tuple(name for name in request.columns if prefix is None or name != prefix[0])
-        parts: list[Part] = [self._hot(table, snapshot, request, columns, prefix)]
+        parts: list[Part] = [self._hot(snapshot, request, columns, prefix)]
         conditions = _segment_predicates(table, predicates)
         views = [v for v in snapshot.segments if may_match(v.meta, table, conditions)]
         if not views:
@@ -199,29 +216,30 @@ class TableScans:
 
     def _hot(
         self,
-        table: TableDef,
         snapshot: PartitionSnapshot,
         request: ScanRequest,
         columns: tuple[str, ...],
         prefix: tuple[str, str] | None,
     ) -> ArrowPart:
         hot, hot_deleted = snapshot.hot, snapshot.hot_deleted
-        if table.kind is TableKind.STREAM:
-            hot, hot_deleted = self._unexpired(table, snapshot, hot), hot_deleted.slice(0, 0)
         columns = columns or ("_seq",)  # a table without columns would have no rows
         rows = selected(hot, columns, deleted=None)
         if request.include_deleted and hot_deleted.num_rows:
             rows = pa.concat_tables([rows, selected(hot_deleted, columns, deleted=True)])
         return ArrowPart(prefixed(rows, request.columns, prefix))
 
-    def _unexpired(self, table: TableDef, snapshot: PartitionSnapshot, hot: pa.Table) -> pa.Table:
+    def _unexpired(self, table: TableDef, snapshot: PartitionSnapshot) -> PartitionSnapshot:
+        """Return a stream's rows without what expired; deleted events are gone at once.
+
+        To be called in the state of the snapshot: an eviction after it forgets what had expired.
+        """
         assert table.options.ttl_seconds is not None
         before_us = self._clock.now_us() - table.options.ttl_seconds * 1_000_000
-        with self._log.at_newest([snapshot.partition]):
-            expired = self._log.partition(snapshot.partition).expired_seqs(before_us)
-        if not len(expired):
-            return hot
-        return hot.filter(pa.array(~np.isin(hot.column("_seq").to_numpy(), expired)))
+        hot = snapshot.hot
+        expired = self._log.partition(snapshot.partition).expired_seqs(before_us)
+        if len(expired):
+            hot = hot.filter(pa.array(~np.isin(hot.column("_seq").to_numpy(), expired)))
+        return replace(snapshot, hot=hot, hot_deleted=snapshot.hot_deleted.slice(0, 0))
 
     def _from_arrow(
         self,

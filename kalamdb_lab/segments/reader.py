@@ -27,8 +27,8 @@ from kalamdb_lab.segments.versions import column_at, converted, filled
 SEQ_FIELD = logical_field(SEQ_COLUMN, BIGINT, nullable=False)
 
 _SEQ = ColumnDef(SEQ_FIELD_ID, SEQ_COLUMN, BIGINT, nullable=False)
-_DECODED_RATIO = 16
-"""A file this many times smaller than the cache surely leaves room for others once decoded."""
+_SMALL_ROWS = 250_000
+"""A segment up to this size is decoded whole for one row, and then kept for the next one."""
 
 _MOST_PLANS = 1_000
 
@@ -100,15 +100,15 @@ class SegmentReader:
     ) -> pa.Table:
         """Return the rows with these ``_seq``, in the order given; those not there are left out.
 
-        The columns of a segment that is small beside the cache stay decoded for the next rows; of
-        a larger one only the row groups concerned are read.
+        The columns of a small segment stay decoded for the next rows; of a larger one only the
+        row groups concerned are read.
         """
         numbers = self.seq_numbers(meta, table)
         given = np.asarray(seqs, np.int64)
         places = np.searchsorted(numbers, given)
         places[places == len(numbers)] = 0
         places = places[numbers[places] == given]
-        if meta.size_bytes * _DECODED_RATIO <= self._cache.budget_bytes:
+        if meta.row_count <= _SMALL_ROWS:
             rows = self.read(meta, table, columns, keep_dictionaries=True).take(pa.array(places))
             plain = [_without_dictionary(column) for column in rows.columns]
             return pa.Table.from_arrays(plain, schema=self._plan(table, columns)[2])

@@ -152,7 +152,8 @@ def _write_parquet(
 
 def _bloom_options(rows: pa.Table, table: TableDef) -> dict[str, Any]:
     key = table.primary_key
-    if not _HAS_BLOOM or key is None or key.data_type.kind is TypeKind.BOOLEAN:
+    # DuckDB 1.5.6 misses keys of unprintable bytes where a file has bounds and a bloom filter.
+    if not _HAS_BLOOM or key is None or key.data_type.kind in (TypeKind.BOOLEAN, TypeKind.BYTES):
         return {}
     distinct = min(rows.num_rows, ROW_GROUP_ROWS)
     return {"bloom_filter_options": {key.name: {"ndv": distinct, "fpp": _BLOOM_FALSE_POSITIVES}}}

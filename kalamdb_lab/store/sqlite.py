@@ -156,11 +156,12 @@ class SqliteStore:
         self._check_usable()
         with self._read_lock:
             try:
-                self._reader.execute("BEGIN")
                 try:
+                    self._reader.execute("BEGIN")
                     yield SqliteReadTransaction(self._reader)
                 finally:
-                    self._reader.execute("COMMIT")
+                    if self._reader.in_transaction:
+                        self._reader.execute("COMMIT")
             except sqlite3.Error as error:
                 raise _translated(error, self._shown_as) from None
 
@@ -171,9 +172,10 @@ class SqliteStore:
             raise BusyError
         try:
             try:
-                self._begin_immediate()
                 is_first = self._node_id is None
                 try:
+                    # Within the block: an interrupt must not leave the lock taken.
+                    self._begin_immediate()
                     if is_first:  # inside the block it could not be asked for
                         self._node_id = _new_node_id(self._writer)
                     transaction = SqliteWriteTransaction(self._writer)
@@ -183,7 +185,8 @@ class SqliteStore:
                 except BaseException:
                     if self._writer.in_transaction:
                         self._writer.execute("ROLLBACK")
-                        self._node_id = None if is_first else self._node_id
+                    if is_first:  # a full disk may have rolled back by itself: taken anew then
+                        self._node_id = None
                     raise
             except sqlite3.Error as error:
                 raise _translated(error, self._shown_as) from None

@@ -281,12 +281,15 @@ class SqliteWriteTransaction(SqliteReadTransaction):
         ).fetchone()
         if row[0] is None:
             return 0
+        (last_us,) = self.connection.execute(
+            "SELECT max(at_us) FROM log WHERE seq <= ?", row
+        ).fetchone()
         cursor = self.connection.execute(
             "DELETE FROM log WHERE flushed = 1 AND at_us < ? AND seq <= ?", (before_us, row[0])
         )
         self._raise_meta("log_start", row[0])
         self.connection.execute(
-            "INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (row[0], before_us)
+            "INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (row[0], last_us)
         )
         self.connection.execute("PRAGMA incremental_vacuum").fetchall()
         return cursor.rowcount

@@ -205,7 +205,8 @@ class MemoryTransaction:
             if entry.seq in self.state.flushed and entry.at_us < before_us
         ]
         if gone:
+            last_us = max(e.at_us for e in self.state.entries if e.seq <= max(gone))
             self.state.entries = [e for e in self.state.entries if e.seq not in set(gone)]
             self.state.log_start = max(self.state.log_start, *gone)
-            self.state.checkpoints.append((max(gone), before_us))
+            self.state.checkpoints.append((max(gone), last_us))
         return len(gone)

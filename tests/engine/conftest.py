@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ import kalamdb_lab as kalam
 from kalamdb_lab import FakeClock, KalamError
 from kalamdb_lab.engine.database import Database
 from kalamdb_lab.engine.session import Session
+
+# Test files are not importable under importlib mode; what they share stands beside them.
+sys.path.insert(0, str(Path(__file__).parent))
 
 USERS = {"mia": "user", "tom": "user", "sven": "service", "dora": "dba"}
 
@@ -40,6 +44,12 @@ def open_directory(path: Path, clock: FakeClock | None = None) -> Opened:
 
 
 @pytest.fixture(scope="session")
+def opener() -> Callable[..., Opened]:
+    """Open a directory with a context of its own, as another process would."""
+    return open_directory
+
+
+@pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     opened = open_directory(tmp_path_factory.mktemp("shared") / "lab.kalam")
     root = opened.session(namespace="default")
@@ -55,7 +65,7 @@ def studio(shared: Opened) -> Iterator[Opened]:
     root = shared.session(namespace="default")
     root.execute("CREATE NAMESPACE studio")
     yield shared
-    for (namespace, *_) in root.execute("SHOW NAMESPACES").rows():
+    for namespace, *_ in root.execute("SHOW NAMESPACES").rows():
         if namespace not in ("system", "default"):
             root.execute(f"DROP NAMESPACE {namespace} CASCADE")
     for _, table, kind, *_ in root.execute("SHOW TABLES IN default").rows():

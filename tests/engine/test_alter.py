@@ -206,7 +206,9 @@ def test_not_null_without_default_needs_an_empty_table(tracks: Session, refused:
     tracks.execute("ALTER TABLE tracks ADD COLUMN rank INT NOT NULL DEFAULT 1")
     tracks.execute("DELETE FROM tracks WHERE true")
     tracks.execute("ALTER TABLE tracks ADD COLUMN place INT NOT NULL")
-    tracks.execute("EXECUTE AS USER 'mia' (INSERT INTO tracks (id, title, place) VALUES (1, 'a', 1))")
+    tracks.execute(
+        "EXECUTE AS USER 'mia' (INSERT INTO tracks (id, title, place) VALUES (1, 'a', 1))"
+    )
     assert refused(tracks, "ALTER TABLE tracks ADD COLUMN third INT NOT NULL") is not None
 
 
@@ -281,7 +283,9 @@ def test_only_tables_can_be_altered(s: Session, refused: Any, target: str, messa
 
 def test_positions_stay_and_new_columns_come_after_all_that_ever_were(s: Session) -> None:
     fill(s, "hot")
-    s.execute("ALTER TABLE tracks ADD a INT; ALTER TABLE tracks DROP a; ALTER TABLE tracks ADD a INT")
+    s.execute(
+        "ALTER TABLE tracks ADD a INT; ALTER TABLE tracks DROP a; ALTER TABLE tracks ADD a INT"
+    )
     s.execute("ALTER TABLE tracks DROP genre; ALTER TABLE tracks ADD genre TEXT")
     assert [(row[0], row[5]) for row in s.execute("DESCRIBE tracks")] == [
         ("id", 1), ("title", 2), ("seconds", 4), ("a", 6), ("genre", 7),
@@ -315,3 +319,34 @@ def test_shared_and_stream_tables_are_altered_alike(s: Session) -> None:
         s.execute(f"ALTER TABLE {table} ADD COLUMN n INT DEFAULT 7")
         s.execute(f"INSERT INTO {table} VALUES (2, 8)")
         assert s.execute(f"SELECT * FROM {table} ORDER BY id").rows() == [(1, 7), (2, 8)]
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM t WHERE n > 0", "SELECT * FROM t WHERE id = 1"])
+@pytest.mark.parametrize(
+    ("change", "columns"),
+    [("ALTER TABLE t RENAME n TO m", None), ("ALTER TABLE t ADD x INT", ["id", "n", "x"])],
+)
+def test_a_table_altered_between_planning_and_reading_is_planned_again(
+    s: Session,
+    studio: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    sql: str,
+    change: str,
+    columns: list[str] | None,
+) -> None:
+    s.execute_script("CREATE TABLE t (id INT PRIMARY KEY, n INT); INSERT INTO t VALUES (1, 1)")
+    other, get_or_make = studio.session(), PlanCache.get_or_make
+
+    def then_alter(self: Any, *args: Any) -> Any:
+        plan = get_or_make(self, *args)
+        monkeypatch.undo()
+        other.execute(change)
+        other.execute("INSERT INTO t VALUES (2, 2)" if columns is None else "DELETE FROM t WHERE 0")
+        return plan
+
+    monkeypatch.setattr(PlanCache, "get_or_make", then_alter)
+    if columns is None and "n > 0" in sql:
+        with pytest.raises(NotFoundError, match=r"^Column 'n' not found"):
+            s.execute(sql)
+    else:
+        assert s.execute(sql).columns == (columns or ["id", "m"])

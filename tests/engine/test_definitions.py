@@ -51,7 +51,7 @@ def test_if_not_exists_and_if_exists_do_nothing_and_say_so(s: Session) -> None:
         ),
         ("CREATE NAMESPACE kalam", "INVALID_NAME", "Namespace 'kalam' is reserved"),
         (
-            "CREATE NAMESPACE \"9lives\"",
+            'CREATE NAMESPACE "9lives"',
             "INVALID_NAME",
             "Invalid name '9lives': use letters, digits and underscores, starting with a letter, "
             "at most 64 characters",
@@ -96,8 +96,10 @@ def test_a_namespace_with_tables_goes_only_by_cascade(s: Session, refused: Any) 
     message = "Namespace 'films' is not empty (1 table: reels); use CASCADE to drop them"
     assert str(error) == message
     s.execute("CREATE USER TABLE films.plays (id INT PRIMARY KEY)")
-    s.execute("INSERT INTO films.reels VALUES (1); EXECUTE AS USER 'mia' "
-              "(INSERT INTO films.plays VALUES (1)); STORAGE FLUSH TABLE films.plays")
+    s.execute(
+        "INSERT INTO films.reels VALUES (1); EXECUTE AS USER 'mia' "
+        "(INSERT INTO films.plays VALUES (1)); STORAGE FLUSH TABLE films.plays"
+    )
     assert str(refused(s, "DROP NAMESPACE films")) == (
         "Namespace 'films' is not empty (2 tables: plays, reels); use CASCADE to drop them"
     )
@@ -299,7 +301,9 @@ def test_a_table_is_made_from_a_query(s: Session, refused: Any) -> None:
     s.execute("INSERT INTO copies SELECT * FROM copies")
     assert s.execute("SELECT count(*) FROM copies").rows() == [(4,)]
     assert str(refused(s, "CREATE TABLE t AS SELECT 1 AS a, 2 AS A")) == "Column 'A' appears twice"
-    assert str(refused(s, "CREATE TABLE t AS SELECT * FROM gone")) == "Table 'studio.gone' not found"
+    assert (
+        str(refused(s, "CREATE TABLE t AS SELECT * FROM gone")) == "Table 'studio.gone' not found"
+    )
     assert refused(s, "CREATE TABLE t AS SELECT 1 / 0 AS a").code == "DIVISION_BY_ZERO"
     assert "t" not in {row[1] for row in s.execute("SHOW TABLES")}
 

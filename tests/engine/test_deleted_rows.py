@@ -97,14 +97,17 @@ def test_update_and_delete_never_touch_deleted_rows(people: Session) -> None:
         "DELETE FROM people WHERE _deleted = true AND id > 2",
     ):
         assert people.execute(sql).rows_affected == 0, sql
-    assert people.execute("UPDATE people SET name = 'x' WHERE _deleted OR id = 1").rows_affected == 1
+    assert (
+        people.execute("UPDATE people SET name = 'x' WHERE _deleted OR id = 1").rows_affected == 1
+    )
     assert people.execute("DELETE FROM people WHERE _deleted IN (true, false)").rows_affected == 2
     assert people.execute("SELECT count(*) FROM people WHERE _deleted").rows() == [(5,)]
 
 
 def test_seq_is_unique_and_grows_with_each_version(people: Session, s: Session) -> None:
-    seqs = [row[0] for row in people.execute(
-        "SELECT _seq FROM people WHERE _deleted IN (true, false)")]
+    seqs = [
+        row[0] for row in people.execute("SELECT _seq FROM people WHERE _deleted IN (true, false)")
+    ]
     assert len(set(seqs)) == len(seqs)
     ((old,),) = people.execute("SELECT _seq FROM people WHERE id = 1").rows()
     people.execute("UPDATE people SET name = 'a2' WHERE id = 1")
@@ -133,9 +136,7 @@ def test_a_view_shows_deleted_rows_where_it_asks_for_them(people: Session) -> No
 
 
 @pytest.mark.parametrize("maintenance", ["FLUSH", "COMPACT"])
-def test_retention_ends_what_was_deleted_long_ago(
-    fresh: Any, maintenance: str
-) -> None:
+def test_retention_ends_what_was_deleted_long_ago(fresh: Any, maintenance: str) -> None:
     s = fresh.session()
     s.execute("CREATE USER TABLE t (id INT PRIMARY KEY) WITH (DELETED_RETENTION_HOURS = 48)")
     s.execute("INSERT INTO t VALUES (1), (2), (3); DELETE FROM t WHERE id = 1")

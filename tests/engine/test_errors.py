@@ -30,7 +30,7 @@ SECRET = "zyxwv-8412-secret"
         ("DROP", None, None, None),
         ("SHOW PLANETS", None, None, None),
         ("SELECT 1 2", None, None, None),
-        ("SELECT \"abc", None, None, None),
+        ('SELECT "abc', None, None, None),
         ("SELECT 1 /* open", None, None, None),
         ("ALTER TABLE t FROB", None, None, None),
         ("EXECUTE AS USER 'x' SELECT 1", None, None, None),
@@ -108,7 +108,10 @@ def test_no_path_of_the_directory_is_shown(s: Session, studio: Any, refused: Any
 
 def test_a_name_that_is_hidden_is_not_offered(s: Session, mia: Session, refused: Any) -> None:
     s.execute("CREATE TABLE t (id INT)")
-    for sql in ("SELECT __kalam_password_hash FROM system.users", "SELECT password_hash FROM system.users"):
+    for sql in (
+        "SELECT __kalam_password_hash FROM system.users",
+        "SELECT password_hash FROM system.users",
+    ):
         error = refused(s, sql)
         assert error.code == "NOT_FOUND"
         assert "did you mean" not in str(error)

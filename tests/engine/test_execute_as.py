@@ -53,13 +53,17 @@ def test_who_may_act_as_whom(
 
 def test_each_kind_of_statement_works_on_the_target(notes: Session, mia: Session) -> None:
     run = notes.execute
-    made = run("EXECUTE AS USER 'mia' (INSERT INTO notes VALUES (2, ?), (3, 'c') RETURNING id)", ["b"])
+    made = run(
+        "EXECUTE AS USER 'mia' (INSERT INTO notes VALUES (2, ?), (3, 'c') RETURNING id)", ["b"]
+    )
     assert (made.rows_affected, made.rows(), made.statement_kind) == (2, [(2,), (3,)], "INSERT")
     assert run("EXECUTE AS USER 'mia' (UPDATE notes SET t = 'x' WHERE id > 1)").rows_affected == 2
     assert run("EXECUTE AS USER 'mia' (DELETE FROM notes WHERE id = 3)").rows_affected == 1
     assert mia.execute("SELECT * FROM notes ORDER BY id").rows() == [(1, "mia"), (2, "x")]
-    run("EXECUTE AS USER 'mia' (INSERT INTO notes (id) VALUES (2) ON CONFLICT (id) DO UPDATE "
-        "SET t = excluded.t)")
+    run(
+        "EXECUTE AS USER 'mia' (INSERT INTO notes (id) VALUES (2) ON CONFLICT (id) DO UPDATE "
+        "SET t = excluded.t)"
+    )
     assert mia.execute("SELECT t FROM notes WHERE id = 2").rows() == [("mia",)]
     run("EXECUTE AS USER 'mia' (INSERT INTO plays VALUES (1))")
     assert mia.execute("SELECT * FROM plays").rows() == [(1,)]
@@ -82,7 +86,9 @@ def test_a_session_may_be_told_to_run_as_another(notes: Session, refused: Any) -
     assert notes.execute("SELECT t FROM notes", as_user="mia").rows() == [("mia",)]
     results = notes.execute_script("INSERT INTO notes (id) VALUES (8); SELECT 1", as_user="tom")
     assert [result.statement_kind for result in results] == ["INSERT", "SELECT"]
-    with pytest.raises(Exception, match="^CREATE TABLE is not allowed in EXECUTE AS USER; it takes"):
+    with pytest.raises(
+        Exception, match="^CREATE TABLE is not allowed in EXECUTE AS USER; it takes"
+    ):
         notes.execute("CREATE TABLE x (id INT)", as_user="mia")
 
 
@@ -132,9 +138,7 @@ def test_a_session_may_be_told_to_run_as_another(notes: Session, refused: Any) -
         ("EXECUTE AS 'mia' (SELECT 1)", None),
     ],
 )  # fmt: skip
-def test_what_it_does_not_take(
-    notes: Session, refused: Any, sql: str, message: str | None
-) -> None:
+def test_what_it_does_not_take(notes: Session, refused: Any, sql: str, message: str | None) -> None:
     error = refused(notes, sql)
     assert message is None or str(error) == message
     assert notes.execute("SELECT count(*) FROM all_users('notes')").rows() == [(5,)]

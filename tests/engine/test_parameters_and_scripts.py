@@ -16,7 +16,9 @@ from kalamdb_lab.errors import KalamError
 
 @pytest.fixture
 def t(s: Session) -> Session:
-    s.execute("CREATE USER TABLE t (id INT PRIMARY KEY, v TEXT, n INT, d DATETIME, p DECIMAL(9, 2))")
+    s.execute(
+        "CREATE USER TABLE t (id INT PRIMARY KEY, v TEXT, n INT, d DATETIME, p DECIMAL(9, 2))"
+    )
     s.execute("INSERT INTO t (id, v, n) VALUES (1, 'a', 10), (2, 'b', 20), (3, 'c', NULL)")
     return s
 
@@ -59,9 +61,9 @@ def test_all_statements_about_rows_take_parameters(t: Session) -> None:
         ("mia",)
     ]
     assert t.execute("EXPLAIN SELECT * FROM t WHERE id = ?", [1]).row_count > 0
-    assert t.execute("DELETE FROM t WHERE id = ? AND n = ? RETURNING id + ?", [4, 40, 1]).rows() == [
-        (5,)
-    ]
+    assert t.execute(
+        "DELETE FROM t WHERE id = ? AND n = ? RETURNING id + ?", [4, 40, 1]
+    ).rows() == [(5,)]
 
 
 def test_values_take_the_type_of_what_they_meet(t: Session) -> None:
@@ -166,7 +168,9 @@ def test_use_holds_for_the_rest_of_the_script_and_the_session(s: Session, tom: S
     assert tom.namespace == "studio"
 
 
-@pytest.mark.parametrize("text", ["", "  ", ";", ";;\n;", "-- only this", "/* a /* b */ */", " ; -- x"])
+@pytest.mark.parametrize(
+    "text", ["", "  ", ";", ";;\n;", "-- only this", "/* a /* b */ */", " ; -- x"]
+)
 def test_nothing_is_refused(s: Session, refused: Any, text: str) -> None:
     error = refused(s, text)
     assert (error.code, str(error)) == (

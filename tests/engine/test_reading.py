@@ -155,8 +155,9 @@ def test_flushed_rows_answer_all_of_them_alike(lab: Session) -> None:
 
 
 def test_columns_are_named_as_written(lab: Session) -> None:
-    answer = lab.execute('SELECT ID, t.TITLE, seconds AS Secs, count(*) AS "from" FROM tracks t '
-                         "GROUP BY ALL LIMIT 1")
+    answer = lab.execute(
+        'SELECT ID, t.TITLE, seconds AS Secs, count(*) AS "from" FROM tracks t GROUP BY ALL LIMIT 1'
+    )
     assert answer.columns == ["id", "title", "Secs", "from"]
 
 
@@ -284,7 +285,9 @@ def test_an_all_users_reference_shows_whose_rows_they_are(s: Session, dora: Sess
     assert answer.columns == ["user_id", "id", "t"]
     assert answer.rows() == [("mia", 1, "mias"), ("root", 2, "roots"), ("tom", 1, "toms")]
     assert dora.execute("SELECT * FROM notes").rows() == []
-    counts = "SELECT user_id, count(*) FROM all_users('notes') WHERE user_id > 'n' GROUP BY 1 ORDER BY 1"
+    counts = (
+        "SELECT user_id, count(*) FROM all_users('notes') WHERE user_id > 'n' GROUP BY 1 ORDER BY 1"
+    )
     assert dora.execute(counts).rows() == [("root", 1), ("tom", 1)]
 
 

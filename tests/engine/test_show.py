@@ -214,9 +214,9 @@ def test_sources_of_a_definition_agree(s: Session) -> None:
         "SELECT namespace_id, table_name, table_type, access_level, schema_version FROM system.tables"
     ).rows()
     assert {(row[0], row[1]): row[2:] for row in stored} == shown
-    assert s.execute("SELECT namespace_id, table_count FROM system.namespaces ORDER BY 1").rows() == [
-        (row[0], row[2]) for row in s.execute("SHOW NAMESPACES") if row[0] != "system"
-    ]
+    assert s.execute(
+        "SELECT namespace_id, table_count FROM system.namespaces ORDER BY 1"
+    ).rows() == [(row[0], row[2]) for row in s.execute("SHOW NAMESPACES") if row[0] != "system"]
     assert s.execute("SELECT table_name FROM system.schemas WHERE table_type = 'view'").rows() == [
         ("long_tracks",)
     ]

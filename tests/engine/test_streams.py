@@ -42,7 +42,9 @@ def test_events_expire_after_their_ttl(plays: Session, fresh: Any) -> None:
         assert stats[3] == len(expected)
 
 
-def test_a_key_is_free_again_once_its_event_expired(plays: Session, fresh: Any, refused: Any) -> None:
+def test_a_key_is_free_again_once_its_event_expired(
+    plays: Session, fresh: Any, refused: Any
+) -> None:
     plays.execute("INSERT INTO plays VALUES ('a', 1)")
     assert refused(plays, "INSERT INTO plays VALUES ('a', 2)").code == "DUPLICATE_KEY"
     sql = "INSERT INTO plays VALUES ('a', 2) ON CONFLICT DO NOTHING"
@@ -115,3 +117,20 @@ def test_streams_join_tables_and_stand_in_views(plays: Session, fresh: Any) -> N
     fresh.clock.advance(300)
     assert plays.execute("SELECT * FROM recent").rows() == []
     assert plays.execute("SELECT count(*) FROM kept").rows() == [(2,)]
+
+
+def test_what_expired_stays_hidden_from_a_query_that_another_eviction_meets(
+    plays: Session, fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The eviction comes when the rows are read, after the snapshot was taken."""
+    plays.execute("INSERT INTO plays VALUES ('a', 1)")
+    fresh.clock.advance(301)
+    writer, read = fresh.session(), TableScans.read
+
+    def evict_first(self: TableScans, *args: Any, **kwargs: Any) -> Any:
+        monkeypatch.undo()
+        writer.execute("INSERT INTO plays VALUES ('b', 2)")
+        return read(self, *args, **kwargs)
+
+    monkeypatch.setattr(TableScans, "read", evict_first)
+    assert plays.execute("SELECT id FROM plays WHERE n > 0").rows() == []

@@ -64,23 +64,33 @@ def test_an_update_that_changes_nothing_counts_nothing(stock: Session) -> None:
 
 
 def test_defaults_parameters_and_subqueries_may_stand_in_set(stock: Session) -> None:
-    stock.execute("INSERT INTO stock (code) VALUES ('a') ON CONFLICT (code) DO UPDATE "
-                  "SET n = DEFAULT, note = (SELECT max(note) || ? FROM stock)", ["!"])
+    stock.execute(
+        "INSERT INTO stock (code) VALUES ('a') ON CONFLICT (code) DO UPDATE "
+        "SET n = DEFAULT, note = (SELECT max(note) || ? FROM stock)",
+        ["!"],
+    )
     assert rows(stock)[0] == ("a", 1, "old!")
-    stock.execute("INSERT INTO stock (code, n) VALUES ($1, $2) ON CONFLICT (code) DO UPDATE "
-                  "SET n = excluded.n * $2 WHERE stock.code = $1", ["b", 3])
+    stock.execute(
+        "INSERT INTO stock (code, n) VALUES ($1, $2) ON CONFLICT (code) DO UPDATE "
+        "SET n = excluded.n * $2 WHERE stock.code = $1",
+        ["b", 3],
+    )
     assert rows(stock)[1] == ("b", 9, None)
 
 
 def test_the_offered_row_has_its_defaults(stock: Session) -> None:
-    stock.execute("INSERT INTO stock (code) VALUES ('a') "
-                  "ON CONFLICT (code) DO UPDATE SET n = excluded.n, note = excluded.note")
+    stock.execute(
+        "INSERT INTO stock (code) VALUES ('a') "
+        "ON CONFLICT (code) DO UPDATE SET n = excluded.n, note = excluded.note"
+    )
     assert rows(stock)[0] == ("a", 1, None)
 
 
 def test_rows_of_a_query_are_upserted(stock: Session) -> None:
-    sql = ("INSERT INTO stock (code, n) SELECT code, n + 1 FROM stock UNION ALL SELECT 'c', 0 "
-           "ON CONFLICT (code) DO UPDATE SET n = excluded.n")
+    sql = (
+        "INSERT INTO stock (code, n) SELECT code, n + 1 FROM stock UNION ALL SELECT 'c', 0 "
+        "ON CONFLICT (code) DO UPDATE SET n = excluded.n"
+    )
     assert stock.execute(sql).rows_affected == 3
     assert [row[1] for row in rows(stock)] == [11, 21, 0]
 

@@ -49,7 +49,7 @@ MATRIX: list[tuple[str, str, str]] = [
     ("SELECT t.id FROM tracks t JOIN plans p ON true", SERVICE_UP, READ),
     ("SELECT (SELECT max(id) FROM plans)", SERVICE_UP, READ),
     ("WITH p AS (SELECT * FROM plans) SELECT 1", SERVICE_UP, READ),
-    ("SELECT id FROM tracks UNION SELECT id FROM studio.\"PLANS\"", SERVICE_UP, READ),
+    ('SELECT id FROM tracks UNION SELECT id FROM studio."PLANS"', SERVICE_UP, READ),
     ("SELECT * FROM over_plans", SERVICE_UP, READ),
     ("INSERT INTO tracks SELECT id + 50, 'x' FROM plans", SERVICE_UP, READ),
     ("INSERT INTO tracks VALUES (60, (SELECT CAST(id AS TEXT) FROM plans LIMIT 1))", SERVICE_UP,
@@ -78,7 +78,7 @@ MATRIX: list[tuple[str, str, str]] = [
     ("SELECT * FROM all_users('studio.gone')", "", ""),
     ("EXPLAIN SELECT * FROM all_users('tracks')", DBA_UP, ALL_USERS),
     ("SELECT * FROM system.users", DBA_UP, SYSTEM_NAMESPACE),
-    ("SELECT * FROM \"SYSTEM\".\"Users\"", DBA_UP, SYSTEM_NAMESPACE),
+    ('SELECT * FROM "SYSTEM"."Users"', DBA_UP, SYSTEM_NAMESPACE),
     ("EXPLAIN SELECT * FROM system.users", DBA_UP, SYSTEM_NAMESPACE),
     ("SELECT 1 WHERE EXISTS (SELECT 1 FROM system.tables)", DBA_UP, SYSTEM_NAMESPACE),
     ("SELECT * FROM over_system", DBA_UP, SYSTEM_NAMESPACE),
@@ -239,7 +239,7 @@ def test_statement_kinds_handlers_and_rights_agree(studio: Any) -> None:
 def test_a_user_is_created_altered_and_dropped(fresh: Any) -> None:
     root = fresh.session()
     root.execute("CREATE USER 'Mia W.' WITH PASSWORD 'correct horse' ROLE user EMAIL 'm@x.org'")
-    root.execute("CREATE USER ben OAUTH '{\"provider\": \"g\", \"subject\": \"7\"}' ROLE analyst")
+    root.execute('CREATE USER ben OAUTH \'{"provider": "g", "subject": "7"}\' ROLE analyst')
     root.execute("CREATE USER 'ada' INTERNAL ROLE Admin")
     assert [row[:4] for row in root.execute("SHOW USERS")] == [
         ("Mia W.", "user", "m@x.org", "password"),
@@ -381,3 +381,26 @@ def test_ids_are_compared_as_they_are(fresh: Any) -> None:
         ]
     with pytest.raises(KalamError):
         root.execute(f"CREATE USER '{'x' * 129}' INTERNAL ROLE user")
+
+
+def test_a_dropped_user_stays_out_of_a_process_that_slept_past_the_log(
+    fresh: Any, tmp_path: Path
+) -> None:
+    """What it holds must not be taken for new because it was loaded by as many steps."""
+    root = fresh.session()
+    root.execute_script(
+        "CREATE USER 'mia' INTERNAL ROLE user; CREATE TABLE t (id INT) WITH (ACCESS_LEVEL = "
+        "'public'); INSERT INTO t VALUES (1); STORAGE FLUSH ALL"
+    )
+    other = open_directory(tmp_path / "lab.kalam", fresh.clock)
+    try:
+        mia = other.session("mia")
+        assert mia.execute("SELECT id FROM t").rows() == [(1,)]
+        root.execute_script("DROP USER 'mia'; INSERT INTO t VALUES (2); STORAGE FLUSH ALL")
+        fresh.clock.advance(4_000)
+        root.execute_script("INSERT INTO t VALUES (3); STORAGE FLUSH ALL")
+        with pytest.raises(UserDroppedError):
+            mia.execute("SELECT id FROM t")
+        assert len(other.session().execute("SELECT id FROM t").rows()) == 3
+    finally:
+        other.database.close()

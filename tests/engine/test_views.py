@@ -34,7 +34,7 @@ def test_each_reader_sees_the_own_rows(s: Session, mia: Session, tom: Session) -
 def test_columns_can_be_named_and_are_counted(s: Session, refused: Any) -> None:
     s.execute('CREATE VIEW v (a, "B c") AS SELECT code, title FROM genres')
     assert s.execute("SELECT * FROM v").columns == ["a", "B c"]
-    assert s.execute('SELECT "b C" FROM v WHERE a = \'jz\'').rows() == [("Jazz",)]
+    assert s.execute("SELECT \"b C\" FROM v WHERE a = 'jz'").rows() == [("Jazz",)]
     s.execute("CREATE VIEW u (a, b) AS SELECT code, code FROM genres")
     assert s.execute("SELECT b FROM u WHERE a = 'jz'").rows() == [("jz",)]
     error = refused(s, "CREATE VIEW w (a, b, c, d, e) AS SELECT 1, 2, 3, 4")
@@ -146,7 +146,9 @@ def test_what_went_missing_is_named_with_the_view(s: Session, refused: Any) -> N
     assert s.execute("SELECT * FROM w").rows() == []
 
 
-def test_rights_are_those_of_the_reader(s: Session, mia: Session, dora: Session, refused: Any) -> None:
+def test_rights_are_those_of_the_reader(
+    s: Session, mia: Session, dora: Session, refused: Any
+) -> None:
     s.execute("CREATE VIEW v AS SELECT secret FROM plans")
     s.execute("CREATE VIEW w AS SELECT role FROM system.users; CREATE VIEW x AS SELECT * FROM w")
     assert str(refused(mia, "SELECT * FROM v")) == (
@@ -182,3 +184,15 @@ def test_session_relations_do_not_hide_the_tables_of_a_view(s: Session) -> None:
     s.relations["genres"] = pa.table({"title": ["local"]})
     assert s.execute("SELECT title FROM genres").rows() == [("local",)]
     assert s.execute("SELECT title FROM v").rows() == [("Jazz",)]
+
+
+def test_the_select_of_a_view_is_for_dba_and_system(
+    s: Session, mia: Session, dora: Session
+) -> None:
+    s.execute("CREATE VIEW rule AS SELECT 'hidden' AS x")
+    for session in (s, dora):
+        assert "hidden" in str(session.definition("rule").view_sql)
+        assert "hidden" in str(session.definitions("STUDIO"))
+    assert "hidden" not in str(mia.definition("rule"))
+    assert "hidden" not in str(mia.definitions("STUDIO"))
+    assert [column.name for column in mia.definition("rule").columns] == ["x"]

@@ -108,7 +108,9 @@ def test_an_insert_from_a_query_takes_parameters_and_casts_only_safely(
 ) -> None:
     people.execute("INSERT INTO people (id, name) SELECT id + $1, $2 FROM people", [20, "copy"])
     assert people.execute("SELECT count(*) FROM people WHERE name = 'copy'").rows() == [(4,)]
-    error = refused(people, "INSERT INTO people (id, name) SELECT 5000000000 + id, name FROM people")
+    error = refused(
+        people, "INSERT INTO people (id, name) SELECT 5000000000 + id, name FROM people"
+    )
     assert str(error) == "Column 'id': value is out of range for INT"
     error = refused(people, "INSERT INTO people (id, name, age) SELECT 9, name, name FROM people")
     assert str(error) == "Cannot cast TEXT to INT in column 'age'"
@@ -392,14 +394,18 @@ def test_two_users_may_have_equal_keys(s: Session, mia: Session, refused: Any) -
 
 
 def test_all_assignments_see_the_old_row(people: Session) -> None:
-    people.execute("UPDATE people SET phone = name, name = coalesce(phone, '?'), age = age + id "
-                   "WHERE age >= 30")
+    people.execute(
+        "UPDATE people SET phone = name, name = coalesce(phone, '?'), age = age + id "
+        "WHERE age >= 30"
+    )
     assert people_rows(people)[:2] == [(1, "11", "Ann", 31), (2, "?", "Bob", 42)]
 
 
 def test_an_update_reads_other_rows_as_they_were(people: Session) -> None:
-    people.execute("UPDATE people AS p SET age = (SELECT sum(age) FROM people q WHERE q.id <> p.id) "
-                   "WHERE p.id IN (SELECT id FROM people WHERE age > 18)")
+    people.execute(
+        "UPDATE people AS p SET age = (SELECT sum(age) FROM people q WHERE q.id <> p.id) "
+        "WHERE p.id IN (SELECT id FROM people WHERE age > 18)"
+    )
     assert [row[3] for row in people_rows(people)] == [76, 66, 18, 18]
 
 
@@ -460,11 +466,13 @@ def test_a_condition_that_fits_nothing_changes_nothing(people: Session, where: s
 def test_returning_answers_rows_beside_the_count(people: Session) -> None:
     made = people.execute(
         "INSERT INTO people (id, name) VALUES (9, 'Ida'), (8, 'Hal') "
-        "RETURNING id, upper(name) AS \"N\", age, CURRENT_USER() AS who"
+        'RETURNING id, upper(name) AS "N", age, CURRENT_USER() AS who'
     )
     assert (made.rows_affected, made.columns) == (2, ["id", "N", "age", "who"])
     assert made.rows() == [(9, "IDA", 18, "root"), (8, "HAL", 18, "root")]
-    changed = people.execute("UPDATE people AS p SET age = age + 1 WHERE id > 7 RETURNING p.id, age")
+    changed = people.execute(
+        "UPDATE people AS p SET age = age + 1 WHERE id > 7 RETURNING p.id, age"
+    )
     assert sorted(changed.rows()) == [(8, 19), (9, 19)]
     gone = people.execute("DELETE FROM people WHERE id > 7 RETURNING *")
     assert sorted(gone.rows()) == [(8, "Hal", None, 19), (9, "Ida", None, 19)]
@@ -549,7 +557,9 @@ def test_ids_of_our_own_are_distinct_and_grow(s: Session) -> None:
     assert len(set(ids)) == 56
     assert ids == sorted(ids)
     assert s.execute("UPDATE t SET n = SNOWFLAKE_ID() % 7 + 100 WHERE true").rows_affected == 56
-    (row,) = s.execute("SELECT UUID_V7(), ULID(), CAST(UUID_V7() AS TEXT), SNOWFLAKE_ID() > 0").rows()
+    (row,) = s.execute(
+        "SELECT UUID_V7(), ULID(), CAST(UUID_V7() AS TEXT), SNOWFLAKE_ID() > 0"
+    ).rows()
     assert isinstance(row[0], uuid.UUID)
     assert (len(str(row[1])), len(str(row[2])), row[3]) == (26, 36, True)
 

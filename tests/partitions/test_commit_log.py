@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from kalamdb_lab.model.tables import ColumnDef
 from kalamdb_lab.partitions.compaction import compact_partition
 from kalamdb_lab.partitions.eviction import evict_expired
 from kalamdb_lab.partitions.flush import flush_partition
+from kalamdb_lab.partitions.partition import Partition
+from kalamdb_lab.partitions.payload import RowChanges
+from kalamdb_lab.store.log import EntryKind
 
 FOR_EVER = 0
 
@@ -209,3 +213,72 @@ def test_evicted_entries_leave_memory_and_disk(here: World, there: World) -> Non
     assert here.ids() == there.ids() == [2]
     with here.log.store.read() as transaction:
         assert len(list(transaction.hot_entries(ALICE))) == 1
+
+
+def test_a_reader_that_comes_late_takes_a_flush_of_a_dropped_table(
+    here: World, there: World
+) -> None:
+    """Dropping empties the payloads of all entries, of those that others did not read yet too."""
+    here.insert(1)
+    assert there.ids() == [1]
+    flush(here)
+    with here.log.commit() as commit:
+        commit.transaction.drop_partition(ALICE, commit.at_us)
+        commit.append_event(ALICE, EntryKind.DROP)
+    assert there.ids() == []
+    here.insert(7, key=BOB)
+    assert there.ids(BOB) == [7]
+
+
+@pytest.mark.parametrize("work", [flush, compact])
+def test_an_interrupt_after_the_commit_leaves_the_published_files(
+    here: World, monkeypatch: pytest.MonkeyPatch, work: Callable[[World], int]
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    for row in (1, 2):
+        here.insert(row)
+        flush(here)
+    here.insert(3)
+    monkeypatch.setattr(here.log, "_apply_own", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        work(here)
+    monkeypatch.undo()
+    assert here.ids() == [1, 2, 3]
+    assert len(here.snapshot().segments) == (3 if work is flush else 1)
+
+
+def test_an_interrupt_while_an_entry_is_applied_doubles_no_row(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add_and_stop(self: Partition, seq: int, at_us: int, changes: RowChanges) -> None:
+        add_rows(self, seq, at_us, changes)
+        raise KeyboardInterrupt
+
+    here.insert(1)
+    assert here.ids() == [1]
+    add_rows = Partition.add_rows
+    monkeypatch.setattr(Partition, "add_rows", add_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        here.insert(2)
+    monkeypatch.undo()
+    assert here.ids() == [1, 2]
+    assert flush(here) == 2
+    assert here.ids() == [1, 2]
+
+
+def test_a_partition_that_was_loaded_anew_has_another_revision(here: World, there: World) -> None:
+    here.insert(1)
+    flush(here)
+    assert there.ids() == [1]
+    with there.log.at_newest([ALICE]):
+        before = there.log.partition(ALICE).revision
+    here.insert(2)
+    flush(here)
+    here.clock.advance(10)
+    with here.log.store.write() as transaction:
+        assert transaction.trim_log(here.clock.now_us())
+    with there.log.at_newest([ALICE]):
+        assert there.log.partition(ALICE).revision != before
+    assert there.ids() == [1, 2]
