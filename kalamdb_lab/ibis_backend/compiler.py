@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import ibis.expr.operations as ops
 import sqlglot
 import sqlglot.expressions as sge
 from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
@@ -32,6 +33,18 @@ class KalamCompiler(DuckDBCompiler):  # type: ignore[misc]
     __slots__ = ()
 
     dialect = Kalam
+
+    # They need an extension of the engine, which loads none.
+    UNSUPPORTED_OPS = tuple(
+        op
+        for name, op in vars(ops).items()
+        if name.startswith("Geo") and isinstance(op, type) and issubclass(op, ops.Value)
+    )
+
+    def visit_ArrayStringJoin(self, _: Any, *, arg: Any, sep: Any) -> sge.Expression:  # noqa: N802
+        """Return the items joined; nothing joined is NULL, as ibis has it."""
+        joined = self.f.array_to_string(arg, sep)
+        return cast("sge.Expression", self.if_(self.f.len(arg).eq(0), sge.Null(), joined))
 
     def visit_SQLQueryResult(self, _: Any, *, query: str, **__: Any) -> sge.Subquery:  # noqa: N802
         """Return the query of ``con.sql(text)``."""

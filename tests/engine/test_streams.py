@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.query.table_scans import TableScans
 
 
 @pytest.fixture

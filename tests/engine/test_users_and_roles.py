@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+import kalamdb_lab as kalam
 from kalamdb_lab.authorization.gateway import KIND_NEEDS
 from kalamdb_lab.engine.session import Session
-from kalamdb_lab.errors import KalamError
+from kalamdb_lab.errors import KalamError, UserDroppedError
 from kalamdb_lab.sql import statements
 
 ROLES = {"mia": "user", "sven": "service", "dora": "dba", "root": "system"}
@@ -383,24 +384,22 @@ def test_ids_are_compared_as_they_are(fresh: Any) -> None:
         root.execute(f"CREATE USER '{'x' * 129}' INTERNAL ROLE user")
 
 
-def test_a_dropped_user_stays_out_of_a_process_that_slept_past_the_log(
-    fresh: Any, tmp_path: Path
-) -> None:
+def test_a_dropped_user_stays_out_of_a_process_that_slept_past_the_log(fresh: Any) -> None:
     """What it holds must not be taken for new because it was loaded by as many steps."""
     root = fresh.session()
     root.execute_script(
         "CREATE USER 'mia' INTERNAL ROLE user; CREATE TABLE t (id INT) WITH (ACCESS_LEVEL = "
         "'public'); INSERT INTO t VALUES (1); STORAGE FLUSH ALL"
     )
-    other = open_directory(tmp_path / "lab.kalam", fresh.clock)
+    other = kalam.open(fresh.database.path, clock=fresh.clock)
     try:
-        mia = other.session("mia")
+        mia = other.session("mia", namespace="studio")
         assert mia.execute("SELECT id FROM t").rows() == [(1,)]
         root.execute_script("DROP USER 'mia'; INSERT INTO t VALUES (2); STORAGE FLUSH ALL")
         fresh.clock.advance(4_000)
         root.execute_script("INSERT INTO t VALUES (3); STORAGE FLUSH ALL")
         with pytest.raises(UserDroppedError):
             mia.execute("SELECT id FROM t")
-        assert len(other.session().execute("SELECT id FROM t").rows()) == 3
+        assert len(other.session(namespace="studio").execute("SELECT id FROM t").rows()) == 3
     finally:
-        other.database.close()
+        other.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ibis
+import ibis.common.exceptions as exc
 import pytest
 import sqlglot
 
@@ -22,6 +23,15 @@ def test_division_of_whole_numbers_is_written_as_a_true_one() -> None:
 
 def test_order_of_nulls_is_written_where_ours_differs() -> None:
     assert text_of(T.order_by(ibis.desc("a"))).endswith("DESC NULLS LAST")
+
+
+def test_what_needs_an_extension_is_not_offered() -> None:
+    import ibis.expr.operations as ops
+
+    assert not ibis.kalam.has_operation(ops.GeoDistance)
+    assert ibis.kalam.has_operation(ops.ArrayStringJoin)
+    with pytest.raises(exc.UnsupportedOperationError):
+        KalamCompiler().to_sqlglot(ibis.table({"g": "geometry"}, name="t").g.area())
 
 
 def test_the_dialect_has_the_name_of_the_backend() -> None:
