@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -77,13 +77,13 @@ class MaintenanceHandler:
     def flush(self, table: TableDef) -> str:
         """Flush all scopes of a table; return what was done in words."""
         rows = segments = 0
-        for scope in self._log.scopes(table.table_key):
+        for key, newest in self._partitions(table):
             done = flush_partition(
                 self._log,
                 self._home,
-                table,
-                PartitionKey(table.table_key, scope),
-                purge_before_seq=self._purge_before_seq(table),
+                newest,
+                key,
+                purge_before_seq=self._purge_before_seq(newest),
             )
             rows, segments = rows + done.row_count, segments + done.segment_count
         self._system.keep()
@@ -96,14 +96,14 @@ class MaintenanceHandler:
     def compact(self, table: TableDef) -> str:
         """Compact all scopes of a table; return what was done in words."""
         retired = written = dropped = 0
-        for scope in self._log.scopes(table.table_key):
+        for key, newest in self._partitions(table):
             done = compact_partition(
                 self._log,
                 self._home,
                 self._reader,
-                table,
-                PartitionKey(table.table_key, scope),
-                purge_before_seq=self._purge_before_seq(table),
+                newest,
+                key,
+                purge_before_seq=self._purge_before_seq(newest),
             )
             retired, written = retired + done.retired, written + done.written
             dropped += done.dropped_versions
@@ -114,6 +114,15 @@ class MaintenanceHandler:
             f"Compacted {retired} segment{'s' if retired > 1 else ''} into {written}, "
             f"{dropped:,} removed versions dropped"
         )
+
+    def _partitions(self, table: TableDef) -> Iterator[tuple[PartitionKey, TableDef]]:
+        """Yield the partitions of a table, each with the definition that its rows have by now."""
+        for scope in self._log.scopes(table.table_key):
+            key = PartitionKey(table.table_key, scope)
+            with self._log.at_newest([key]):
+                newest = self._catalog.table_by_key(table.table_key)
+            if newest is not None:  # else it was dropped meanwhile
+                yield key, newest
 
     def _purge_before_seq(self, table: TableDef) -> int:
         """Return the number before which deleted rows are past their retention."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import weakref
-from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,7 +60,7 @@ class Execution(SQLBackend):  # type: ignore[misc]
     def _forget(self) -> None:
         """Forget what belongs to a session."""
         self._memtables: weakref.WeakSet[ops.InMemoryTable] = weakref.WeakSet()
-        self._compiled: OrderedDict[Hashable, Compiled] = OrderedDict()
+        self._compiled: dict[Hashable, Compiled] = {}
         self._cache_positions: dict[str, Hashable] = {}
         self._cache_op_to_entry: dict[ops.Relation, CacheEntry] = {}
         self._cache_name_to_entry: dict[str, CacheEntry] = {}
@@ -90,7 +89,6 @@ class Execution(SQLBackend):  # type: ignore[misc]
         except TypeError:  # a parameter that has no hash
             key, found = None, None
         if found is not None:
-            self._compiled.move_to_end(key)
             self._log_tree(found.tree)
             return found
         self._run_pre_execute_hooks(expr)
@@ -99,8 +97,8 @@ class Execution(SQLBackend):  # type: ignore[misc]
         if key is None or self.is_private(expr.op()):
             return Compiled(tree, None)
         made = self._compiled[key] = Compiled(tree, ("ibis", next(_numbers)))
-        while len(self._compiled) > _COMPILED_LIMIT:
-            self._compiled.popitem(last=False)
+        if len(self._compiled) > _COMPILED_LIMIT:
+            self._compiled = {key: made}
         return made
 
     def is_private(self, op: ops.Node) -> bool:

@@ -118,9 +118,13 @@ class Files(Execution):
         NotFoundError
             Nothing is there by one of the names.
         """
-        if types is not None:
-            stated = {name: ibis_arrow_type(dt.dtype(dtype)) for name, dtype in types.items()}
-            kwargs.setdefault("convert_options", pyarrow.csv.ConvertOptions(column_types=stated))
+        stated = {name: ibis_arrow_type(dt.dtype(dtype)) for name, dtype in (types or {}).items()}
+        kwargs.setdefault(
+            "convert_options",
+            pyarrow.csv.ConvertOptions(
+                column_types=stated, strings_can_be_null=True, quoted_strings_can_be_null=False
+            ),
+        )
         rows = read_files(paths, "csv", lambda path: pyarrow.csv.read_csv(path, **kwargs))
         return self._local_table(rows, table_name, "read_csv")
 

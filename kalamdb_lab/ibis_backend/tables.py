@@ -46,7 +46,7 @@ def namespace_of(database: Namespace) -> str | None:
     """Return the namespace that an argument ``database`` names; there are no catalogs."""
     if database is None:
         return None
-    parts = [database] if isinstance(database, str) else list(database)
+    parts = database.split(".") if isinstance(database, str) else list(database)
     if len(parts) == 2 and parts[0] is None:
         parts = parts[1:]
     if len(parts) != 1:

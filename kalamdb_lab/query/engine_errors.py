@@ -64,6 +64,7 @@ _EXPLAINED: dict[str, _Explain] = {
         say.unknown_column_of
     ),
     r'^Referenced table "(.+?)" not found': say.unknown_table,
+    r"^Cannot extract field '.+?' from expression \"(.+?)\" because": say.unknown_table,
     r'^Ambiguous reference to column name "(?P<name>.+?)" \(use: (?P<uses>.+)\)': say.ambiguous,
     r'^Ambiguous reference to table "(.+?)"': say.saying(
         InvalidDefinitionError,
@@ -74,7 +75,7 @@ _EXPLAINED: dict[str, _Explain] = {
         "Field", case["name"]
     ),
     r"^(?:\w+ )*Function with name \"?(\w+)\"? does not exist": say.unknown_function,
-    r"^Python exception occurred while executing the UDF: (.{1,300})": say.saying(
+    r"^Python exception occurred while executing the UDF: ([^\n]{1,300})": say.saying(
         InvalidValueError, r"A Python function failed: \1"
     ),
     # counts

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+import kalamdb_lab as kalam
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import NotFoundError
+from kalamdb_lab.handlers import maintenance as maintenance_handlers
 from kalamdb_lab.query.plan_cache import PlanCache
 
 STATES = ["hot", "flushed", "both"]
@@ -347,3 +349,33 @@ def test_a_table_that_changes_between_planning_and_reading_is_planned_again(
     else:
         with pytest.raises(NotFoundError, match=r"^Table 'studio\.t' not found"):
             s.execute(sql)
+
+
+@pytest.mark.parametrize("verb", ["FLUSH", "COMPACT"])
+def test_flush_and_compact_take_a_table_that_another_process_alters_meanwhile(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    s = fresh.session()
+    for table in ("a", "b"):
+        s.execute_script(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
+        for row in (1, 2):
+            s.execute_script(f"INSERT INTO {table} VALUES ({row}); STORAGE FLUSH TABLE {table}")
+        s.execute(f"INSERT INTO {table} VALUES (3)")
+    with kalam.open(fresh.database.path, clock=fresh.clock) as database:
+        other = database.session(namespace="studio")
+        name = f"{verb.lower()}_partition"
+        work = getattr(maintenance_handlers, name)
+
+        def alter_first(*args: Any, **kwargs: Any) -> Any:
+            monkeypatch.undo()
+            other.execute_script(
+                "ALTER TABLE b ADD c INT; INSERT INTO b VALUES (4, 4); STORAGE FLUSH TABLE b"
+            )
+            other.execute("INSERT INTO b VALUES (5, 5)")
+            return work(*args, **kwargs)
+
+        monkeypatch.setattr(maintenance_handlers, name, alter_first)
+        answer = s.execute(f"STORAGE {verb} ALL IN studio").rows()
+        assert all("nothing to do" not in row[-1] for row in answer)
+    expected = [(1, None), (2, None), (3, None), (4, 4), (5, 5)]
+    assert s.execute("SELECT * FROM b ORDER BY id").rows() == expected

@@ -193,6 +193,7 @@ def test_results_have_the_types_of_the_language(lab: Session) -> None:
          "Column 'secnds' not found; did you mean 'seconds'?"),
         ("SELECT xyzzy FROM tracks", "NOT_FOUND", "Column 'xyzzy' not found"),
         ("SELECT q.id FROM tracks t", "NOT_FOUND", "Table or alias 'q' is not in FROM"),
+        ("SELECT title.id FROM tracks", "NOT_FOUND", "Table or alias 'title' is not in FROM"),
         ("SELECT wobble(1)", "NOT_FOUND", "Function 'wobble' not found"),
         ("SELECT * FROM trakcs", "NOT_FOUND",
          "Table 'studio.trakcs' not found; did you mean 'studio.tracks'?"),

@@ -189,10 +189,10 @@ def test_session_relations_do_not_hide_the_tables_of_a_view(s: Session) -> None:
 def test_the_select_of_a_view_is_for_dba_and_system(
     s: Session, mia: Session, dora: Session
 ) -> None:
-    s.execute("CREATE VIEW rule AS SELECT 'hidden' AS x")
+    s.execute("CREATE VIEW rule AS SELECT 'wombat' AS x")
     for session in (s, dora):
-        assert "hidden" in str(session.definition("rule").view_sql)
-        assert "hidden" in str(session.definitions("STUDIO"))
-    assert "hidden" not in str(mia.definition("rule"))
-    assert "hidden" not in str(mia.definitions("STUDIO"))
+        assert "wombat" in str(session.definition("rule").view_sql)
+        assert "wombat" in str(session.definitions("STUDIO"))
+    assert "wombat" not in str(mia.definition("rule"))
+    assert "wombat" not in str(mia.definitions("STUDIO"))
     assert [column.name for column in mia.definition("rule").columns] == ["x"]

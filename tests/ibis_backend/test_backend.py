@@ -80,6 +80,10 @@ def test_databases_are_namespaces(con: Any) -> None:
         con.drop_database("studio")
     con.drop_database("studio", cascade=True)
     assert "studio" not in con.list_databases()
+    for catalog in ("c.default", ("c", "default")):
+        with pytest.raises(exc.UnsupportedOperationError, match=r"^There are no catalogs"):
+            con.list_tables(database=catalog)
+    assert con.list_tables(database=(None, "default")) == con.list_tables(database=("default",))
     with pytest.raises(exc.UnsupportedOperationError):
         con.create_database("x", catalog="c")
 
