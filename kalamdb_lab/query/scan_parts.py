@@ -10,7 +10,10 @@ import pyarrow as pa
 
 from kalamdb_lab.arrow.arrays import array_from_storage
 from kalamdb_lab.model.datatypes import TEXT
-from kalamdb_lab.query.relations import ArrowPart, ParquetPart, Part
+from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.query.relations import ArrowPart, BoundPredicate, ParquetPart, Part
+from kalamdb_lab.segments.layout import SEQ_FIELD_ID
+from kalamdb_lab.segments.pruning import Predicate as SegmentPredicate
 
 
 def selected(
@@ -53,3 +56,19 @@ def together(files: Sequence[ParquetPart]) -> ParquetPart:
 def is_empty(part: Part) -> bool:
     """Return whether a part surely has no rows."""
     return isinstance(part, ArrowPart) and part.table.num_rows == 0
+
+
+def segment_predicates(
+    table: TableDef, predicates: tuple[BoundPredicate, ...]
+) -> list[SegmentPredicate]:
+    """Return predicates of a scan as those that prune segments; unknown columns prune nothing."""
+    conditions = []
+    for predicate in predicates:
+        column = table.column(predicate.column)
+        if predicate.column != "_seq" and column is None:
+            continue
+        column_id = SEQ_FIELD_ID if column is None else column.column_id
+        values = predicate.values
+        operand = values if predicate.op == "in" else values[0] if values else None
+        conditions.append(SegmentPredicate(column_id, predicate.op, operand))
+    return conditions

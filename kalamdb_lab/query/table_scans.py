@@ -23,10 +23,14 @@ from kalamdb_lab.query.relations import (
     ScanRequest,
 )
 from kalamdb_lab.query.repeated_reads import LiveColumns, RepeatedReads, mask_of
-from kalamdb_lab.query.scan_parts import is_empty, prefixed, selected, together
+from kalamdb_lab.query.scan_parts import (
+    is_empty,
+    prefixed,
+    segment_predicates,
+    selected,
+    together,
+)
 from kalamdb_lab.query.scans import empty_table
-from kalamdb_lab.segments.layout import SEQ_FIELD_ID
-from kalamdb_lab.segments.pruning import Predicate as SegmentPredicate
 from kalamdb_lab.segments.pruning import may_match
 from kalamdb_lab.segments.reader import SegmentReader
 from kalamdb_lab.tables.writing import SchemaChangedError
@@ -167,7 +171,7 @@ class TableScans:
         """
         columns = tuple(name for name in request.columns if prefix is None or name != prefix[0])
         parts: list[Part] = [self._hot(snapshot, request, columns, prefix)]
-        conditions = _segment_predicates(table, predicates)
+        conditions = segment_predicates(table, predicates)
         views = [v for v in snapshot.segments if may_match(v.meta, table, conditions)]
         if not views:
             return parts
@@ -373,7 +377,7 @@ class StatementScans:
                     if partition.table_key != table_key:
                         continue
                     snapshot = self._snapshots[partition]
-                    conditions = _segment_predicates(table, predicates)
+                    conditions = segment_predicates(table, predicates)
                     rows += snapshot.hot.num_rows
                     for view in snapshot.segments:
                         total += 1
@@ -383,21 +387,6 @@ class StatementScans:
                 return kept, total, rows
             case key:
                 raise AssertionError(f"a relation of an unknown kind: {key!r}")
-
-
-def _segment_predicates(
-    table: TableDef, predicates: tuple[BoundPredicate, ...]
-) -> list[SegmentPredicate]:
-    conditions = []
-    for predicate in predicates:
-        column = table.column(predicate.column)
-        if predicate.column != "_seq" and column is None:
-            continue
-        column_id = SEQ_FIELD_ID if column is None else column.column_id
-        values = predicate.values
-        operand = values if predicate.op == "in" else values[0] if values else None
-        conditions.append(SegmentPredicate(column_id, predicate.op, operand))
-    return conditions
 
 
 def _left_out(view: SegmentView, request: ScanRequest) -> Seqs:
