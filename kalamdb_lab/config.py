@@ -27,6 +27,9 @@ busy_timeout_s = 10.0
 query_memory_bytes = 4_000_000_000
 cache_bytes = 1_500_000_000
 
+# A result that is held in memory as a whole ends with an error beyond this size.
+result_bytes = 8_000_000_000
+
 # How far back a reader of changes may resume.
 log_retention_s = 3600
 
@@ -46,6 +49,7 @@ class Settings:
     busy_timeout_s: float = 10.0
     query_memory_bytes: int = 4_000_000_000
     cache_bytes: int = 1_500_000_000
+    result_bytes: int = 8_000_000_000
     log_retention_s: int = 3600
     retired_segment_grace_s: int = 600
     bulk_rows: int = 5_000

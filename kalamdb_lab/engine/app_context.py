@@ -69,7 +69,14 @@ class AppContext:
         keys = KeyLookup(self.log, SegmentKeys(self.reader, cache), self.reader)
         leases = Leases(self.store, clock, grace_s=self.settings.retired_segment_grace_s)
         direct = DirectQueries(self.log, keys, self.ids)
-        self.queries = Queries(self.catalog, self.scans, Planner(self.duck), direct, leases)
+        self.queries = Queries(
+            self.catalog,
+            self.scans,
+            Planner(self.duck),
+            direct,
+            leases,
+            result_bytes=self.settings.result_bytes,
+        )
         self.writer = TableWriter(
             self.log,
             keys,

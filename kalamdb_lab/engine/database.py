@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -70,7 +71,7 @@ class Database:
     def __init__(self, context: AppContext, path: str, shared_as: str | None) -> None:
         self._context = context
         self._shared_as = shared_as
-        self._sessions: list[Session] = []
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._closed = False
         self.path = path
 
@@ -87,7 +88,7 @@ class Database:
         if self._closed:
             raise ClosedError("The database was closed")
         session = Session(self._context, user, namespace)
-        self._sessions.append(session)
+        self._sessions.add(session)
         return session
 
     def close(self) -> None:
@@ -95,7 +96,7 @@ class Database:
         if self._closed:
             return
         self._closed = True
-        for session in self._sessions:
+        for session in list(self._sessions):
             session.close()
         if self._shared_as is None:
             self._context.close()

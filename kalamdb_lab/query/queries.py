@@ -21,7 +21,7 @@ from kalamdb_lab.model.roles import Role
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
 from kalamdb_lab.partitions.leases import Leases
 from kalamdb_lab.query.direct import Direct, DirectQueries, only_table, recognised
-from kalamdb_lab.query.duck import Cancellation
+from kalamdb_lab.query.duck import Bounds, Cancellation
 from kalamdb_lab.query.plan_cache import PlanCache
 from kalamdb_lab.query.planner import Plan, Planner, StatementContext
 from kalamdb_lab.query.predicates import bind
@@ -65,7 +65,10 @@ class Queries:
         planner: Planner,
         direct: DirectQueries,
         leases: Leases,
+        *,
+        result_bytes: int,
     ) -> None:
+        self._bounds = Bounds(size_bytes=result_bytes)
         self._catalog = catalog
         self._scans = scans
         self._planner = planner
@@ -162,6 +165,7 @@ class Queries:
                 self._provider(plan, request),
                 request.params,
                 _statement_context(request),
+                bounds=self._bounds,
                 cancellation=cancellation,
             )
 
@@ -176,17 +180,27 @@ class Queries:
         """Return a query's rows in batches; the snapshot is taken now and held to the end."""
         plan = self.plan(tree, request, text_semantics=text_semantics)
         seq = self._scans.applied_seq
-        reader = self._planner.stream(
-            plan,
-            self._provider(plan, request),
-            request.params,
-            _statement_context(request),
-            batch_rows=batch_rows,
-        )
+        with self._cancellable(request) as cancellation:
+            reader = self._planner.stream(
+                plan,
+                self._provider(plan, request),
+                request.params,
+                _statement_context(request),
+                batch_rows=batch_rows,
+                cancellation=cancellation,
+            )
 
         def held() -> Iterator[pa.RecordBatch]:
             with self._leases.reading(seq) as renew:
-                for batch in reader:
+                batches = iter(reader)
+                while True:
+                    request.interruption.running(cancellation.cancel)
+                    try:
+                        batch = next(batches, None)
+                    finally:
+                        request.interruption.running(None)
+                    if batch is None:
+                        return
                     renew()
                     yield batch
 

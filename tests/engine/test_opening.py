@@ -18,6 +18,7 @@ from kalamdb_lab.errors import (
     CorruptError,
     InvalidOptionError,
     KalamError,
+    LimitError,
     NotFoundError,
     StorageError,
     UserDroppedError,
@@ -242,3 +243,14 @@ def test_sessions_of_several_threads_run_beside_each_other(tmp_path: Path) -> No
             thread.join()
         assert not faults
         assert db.session().execute("SELECT count(*) FROM t").rows() == [(160,)]
+
+
+def test_a_result_beyond_its_bound_is_an_error_and_a_smaller_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "lab.kalam"
+    kalam.open(path).close()
+    (path / "kalam.toml").write_text("result_bytes = 1_000_000\n")
+    with kalam.open(path) as db:
+        session = db.session()
+        with pytest.raises(LimitError, match="^The result exceeds the limit of"):
+            session.execute("SELECT * FROM range(1_000_000)".replace("_", ""))
+        assert session.execute("SELECT * FROM range(1000)").row_count == 1_000
