@@ -102,7 +102,7 @@ def as_text(tree: sge.Expression) -> sge.Expression:
     prepare_text(tree)
     clause = tree.args.get("with_")
     for cte in clause.expressions if clause is not None else []:
-        cte.meta[TEXT] = True
+        cte.this.meta[TEXT] = True  # ibis makes the CTE itself anew
     tree.meta[TEXT] = True
     return tree
 
@@ -122,7 +122,7 @@ def _unmark_ctes(tree: sge.Expression) -> None:
     """Mark the CTEs that ibis put before a text as what they are: no text."""
     clause = tree.args.get("with_")
     for cte in clause.expressions if clause is not None else []:
-        cte.meta.setdefault(TEXT, False)
+        cte.this.meta.setdefault(TEXT, False)
 
 
 def view_text(tree: sge.Expression | sge.Query) -> str:

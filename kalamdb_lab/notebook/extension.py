@@ -40,8 +40,8 @@ def unload(shell: Any) -> None:
     manager.registry.pop(type(magic).__name__, None)
     for kind in ("line", "cell"):
         manager.magics[kind].pop("kalam", None)
-    if magic in shell.configurables:
-        shell.configurables.remove(magic)
+    # In place, and all of them: the shell lists a magic anew whenever it is registered.
+    shell.configurables[:] = [c for c in shell.configurables if not isinstance(c, KalamMagic)]
     for mime in ("text/html", "text/plain"):
         shell.display_formatter.formatters[mime].pop(".".join(_RESULT), None)
 

@@ -76,6 +76,10 @@ class Cursor:
     def is_at_end(self) -> bool:
         return self.at >= len(self.tokens)
 
+    def is_last(self) -> bool:
+        """Return whether no token follows the one that stands here."""
+        return self.at + 1 >= len(self.tokens)
+
     def accept(self, *words: str) -> bool:
         """Step over ``words`` if they stand here, and return whether they do."""
         end = self.at + len(words)

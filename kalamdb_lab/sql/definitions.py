@@ -115,10 +115,10 @@ def _alter_action(cursor: Cursor) -> s.AlterAction:
         cursor.accept("COLUMN")
         return s.ModifyColumn(column_spec(cursor, new=False))
     if cursor.accept("DROP"):
-        if cursor.word() in ("INDEX", "VECTOR") and cursor.word(1):
+        if cursor.word() in ("INDEX", "VECTOR") and not cursor.is_last():
             raise cursor.refused("DROP INDEX", " yet")
         refuse_constraint(cursor)
-        if cursor.word(1):
+        if not cursor.is_last():
             cursor.accept("COLUMN")
         return s.DropColumn(cursor.column_name("a column name after DROP COLUMN")[0])
     if cursor.accept("RENAME"):

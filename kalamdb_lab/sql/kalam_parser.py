@@ -42,7 +42,7 @@ def alter_namespace(cursor: Cursor) -> s.AlterNamespace:
 
 def use(cursor: Cursor) -> s.UseNamespace:
     """Read what follows USE or SET."""
-    if cursor.word(1):
+    if not cursor.is_last():
         cursor.accept("NAMESPACE")
     name = cursor.plain_name("a namespace name", cursor.words[0])
     cursor.end()
@@ -101,7 +101,7 @@ def _in_namespace(cursor: Cursor, after: str) -> str | None:
     if not cursor.accept("IN"):
         return None
     after += " IN"
-    if cursor.word(1) and cursor.accept("NAMESPACE"):
+    if not cursor.is_last() and cursor.accept("NAMESPACE"):
         after += " NAMESPACE"
     return cursor.plain_name("a namespace name", after)
 

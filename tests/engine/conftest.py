@@ -38,7 +38,7 @@ class Opened:
 def open_directory(path: Path, clock: FakeClock | None = None) -> Opened:
     """Open with a context of its own, as another process would; commits need not reach the disk."""
     path.mkdir(exist_ok=True)
-    (path / "kalam.toml").write_text('durability = "normal"\n')
+    (path / "kalam.toml").write_text('durability = "normal"\nbulk_rows = 6\n')
     clock = clock or FakeClock()
     return Opened(kalam.open(path, clock=clock), clock)
 

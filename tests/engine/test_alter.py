@@ -97,6 +97,18 @@ def test_renaming_keeps_the_values_also_when_names_change_places(tracks: Session
     ]
 
 
+def test_quoted_names_are_altered_like_others(s: Session) -> None:
+    s.execute('CREATE TABLE t (id INT, "Track No" INT, "column" INT)')
+    s.execute('ALTER TABLE t ADD COLUMN "a b" INT; ALTER TABLE t RENAME COLUMN "a b" TO "c d"')
+    s.execute('ALTER TABLE t MODIFY COLUMN "c d" BIGINT; ALTER TABLE t DROP COLUMN "TRACK NO"')
+    s.execute("ALTER TABLE t DROP COLUMN column")
+    s.execute('ALTER TABLE t RENAME "c d" TO "column"; ALTER TABLE t DROP column')
+    assert s.execute("SELECT * FROM t").columns == ["id"]
+    s.execute('CREATE NAMESPACE namespace; USE "namespace"; USE NAMESPACE "namespace"')
+    s.execute('USE NAMESPACE; SHOW TABLES IN namespace; SHOW TABLES IN NAMESPACE "studio"')
+    assert s.namespace == "namespace"
+
+
 def test_the_case_of_a_name_can_be_changed(tracks: Session) -> None:
     tracks.execute("ALTER TABLE tracks RENAME COLUMN title TO Title")
     assert tracks.execute("SELECT * FROM tracks").columns == ["id", "Title", "genre", "seconds"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from isolation_sql import SCHEMA, statements
 
@@ -19,6 +19,12 @@ MARKS = {user: f"{user}{secrets.token_hex(6)}" for user in ("mia", "tom", "root"
 """Values that nobody can guess; upper case counts too."""
 
 Outcome = tuple[str, object]
+
+FEW = settings(
+    # A script is short enough to be read as it is; making it shorter would take minutes.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 class Lab:
@@ -91,11 +97,8 @@ actors = [
 steps = st.integers(0, len(actors) - 1).flatmap(actors.__getitem__)
 
 
-@settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@pytest.mark.slow
+@settings(FEW, max_examples=20)
 @given(script=st.lists(steps, min_size=4, max_size=10))
 def test_what_mia_gets_does_not_depend_on_tom(
     labs: tuple[Lab, Lab], script: list[tuple[str, str]]
@@ -118,11 +121,8 @@ def test_what_mia_gets_does_not_depend_on_tom(
         )
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@pytest.mark.slow
+@settings(FEW, max_examples=10)
 @given(
     script=st.lists(
         statements(MARKS["sven"], "sven")

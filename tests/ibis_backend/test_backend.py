@@ -160,6 +160,12 @@ def test_text_divides_as_our_sql_does(con: Any) -> None:
     assert con.sql("SELECT 9 / 4 AS q", dialect="duckdb").q.execute().tolist() == [2.25]
     one = con.sql("SELECT 9 AS a").mutate(q=ibis._.a / 4)
     assert one.q.execute().tolist() == [2.25]
+    mixed = one.alias("m").sql(
+        "WITH x AS (SELECT q, a / 4 AS w FROM m) SELECT q, w, q / 2 AS h FROM x"
+    )
+    assert mixed.execute().values.tolist() == [[2.25, 2, 1.125]]
+    con.create_view("v", mixed)
+    assert con.table("v").execute().values.tolist() == [[2.25, 2, 1.125]]
 
 
 def test_the_text_of_an_expression_means_what_the_expression_means(con: Any) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from kalamdb_lab.errors import InvalidValueError, NotFoundError, NotSupportedError
+from kalamdb_lab.errors import InvalidValueError, NotAllowedError, NotFoundError, NotSupportedError
 
 
 def test_a_memtable_goes_with_its_last_expression(con: Any) -> None:
@@ -53,6 +53,23 @@ def test_a_kept_plan_still_sees_new_rows_and_new_columns(con: Any) -> None:
     con.session.execute("ALTER TABLE t ADD COLUMN b INT DEFAULT 5")
     assert total.execute() == 3
     assert con.table("t").b.sum().execute() == 10
+
+
+def test_columns_that_only_a_window_names_are_read(con: Any) -> None:
+    t = con.create_table("t", {"a": [1, 2, 3], "b": [3, 2, 1]})
+    window = ibis.window(order_by=t.b, preceding=0, following=1)
+    assert sorted(t.select(x=t.a.sum().over(window)).x.execute()) == [1, 3, 5]
+    assert sorted(t.select(x=ibis.rank().over(order_by=t.b)).x.execute()) == [0, 1, 2]
+
+
+def test_functions_that_only_a_window_calls_are_checked(con: Any) -> None:
+    @ibis.udf.scalar.builtin
+    def current_setting(option: str) -> str: ...
+
+    t = con.create_table("t", {"a": [1, 2]})
+    ranked = t.select(x=ibis.rank().over(order_by=current_setting("threads")))
+    with pytest.raises(NotAllowedError):
+        ranked.execute()
 
 
 def test_parameters_are_values_of_the_call(con: Any) -> None:
