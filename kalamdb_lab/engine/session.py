@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kalamdb_lab.authorization.gateway import authorize_namespace
 from kalamdb_lab.engine.pipeline import Pipeline
-from kalamdb_lab.errors import ClosedError, NotFoundError, UserDroppedError
+from kalamdb_lab.errors import ClosedError, NotFoundError, ParametersError, UserDroppedError
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, checked_user_id
 from kalamdb_lab.model.roles import Role
@@ -100,7 +100,7 @@ class Session:
         """Run SQL and return the results of all its statements, in order."""
         request_for = partial(self._request, row_limit=row_limit)
         with self._lock:
-            return self._pipeline.run_text(sql, tuple(params or ()), request_for, as_user)
+            return self._pipeline.run_text(sql, _listed(params), request_for, as_user)
 
     def query_tree(
         self,
@@ -249,3 +249,11 @@ class Session:
             now_us=self._context.clock.now_us(),
         )
         return Request(context, params, self.relations, self._interruption, self._use, row_limit)
+
+
+def _listed(params: object) -> tuple[Any, ...]:
+    if params is None:
+        return ()
+    if isinstance(params, str | bytes) or not isinstance(params, Sequence):
+        raise ParametersError("Parameters must be a list or a tuple")
+    return tuple(params)

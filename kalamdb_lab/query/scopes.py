@@ -12,6 +12,11 @@ from kalamdb_lab.model.ids import SYSTEM_COLUMNS
 from kalamdb_lab.query.predicates import Conjunct, conjuncts_of
 from kalamdb_lab.query.relations import Predicate, Relation
 
+_ENGINE_VALUES = frozenset(
+    """user session_user current_role current_schema current_catalog localtime
+    localtimestamp""".split()
+)
+
 
 @dataclass(slots=True)
 class Occurrence:
@@ -90,6 +95,7 @@ class Needs:
                     column.set("db", None)
                     column.set("table", exp.to_identifier(alias, quoted=True))
             elif not column.args.get("table") and isinstance(column.this, exp.Identifier):
+                self._refuse_engine_value(scope, select, column)
                 self._refuse_whole_row(scope, select, column, opaque)
         where = select.args.get("where")
         if where is not None:
@@ -101,6 +107,20 @@ class Needs:
         for column in scope.columns:
             if column.name.lower() == "_deleted" and self._owners(scope, column):
                 self._claimed.add(id(column))
+
+    def _refuse_engine_value(self, scope: Scope, select: exp.Select, column: exp.Column) -> None:
+        """The engine answers some bare names that are no column with facts about itself."""
+        name = column.name.lower()
+        if name not in _ENGINE_VALUES or any(i.alias.lower() == name for i in select.expressions):
+            return
+        around: Scope | None = scope
+        while around is not None:
+            relations = around.relations()
+            opaque = len(relations) < len(around.sources)
+            if opaque or any(source.has(name) for source in relations):
+                return
+            around = around.parent
+        raise NotFoundError("Column", column.name)
 
     def _refuse_whole_row(
         self, scope: Scope, select: exp.Select, column: exp.Column, opaque: bool
