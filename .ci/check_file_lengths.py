@@ -13,8 +13,6 @@ FOLDERS = ("kalamdb_lab", "tests", "benchmarks", "datasets", ".ci")
 EXCEPTIONS: dict[str, str] = {
     "kalamdb_lab/query/duck.py": "all that speaks to DuckDB, and nothing else",
     "kalamdb_lab/sql/statements.py": "one small class per statement, read as a list",
-    "tests/engine/test_writing.py": "one section of the language",
-    "tests/engine/test_users_and_roles.py": "one section of the language",
     "tests/query/test_planner.py": "one table of statements and answers",
 }
 """Path to the reason why that file stays whole."""
