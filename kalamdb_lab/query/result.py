@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from kalamdb_lab.arrow.arrays import python_from_array
 from kalamdb_lab.arrow.schemas import kalam_type
+from kalamdb_lab.errors import NotSupportedError
 from kalamdb_lab.model.datatypes import KalamDataType, TypeKind
 
 _SHOWN_ROWS = 20
@@ -121,7 +122,10 @@ class Result:
 
     def to_polars(self) -> Any:
         """Return a polars DataFrame. UUID columns hold text; columns that repeat get a number."""
-        import polars as pl
+        try:
+            import polars as pl
+        except ImportError:
+            raise NotSupportedError("polars is not installed; run pip install polars") from None
 
         table = self._table
         for position, data_type in enumerate(self.types):
