@@ -7,6 +7,7 @@ from kalamdb_lab.model.datatypes import (
     BOOLEAN,
     BYTES,
     DATETIME,
+    DOUBLE,
     INT,
     JSON,
     TEXT,
@@ -118,10 +119,66 @@ TABLES = _table(
     ("__kalam_definition", BYTES, "hidden"),
 )
 
+JOBS = _table(
+    5,
+    "jobs",
+    "job_id",
+    ("job_id", TEXT, ""),
+    ("job_type", TEXT, ""),
+    ("status", TEXT, ""),
+    ("message", TEXT, "?"),
+    ("exception_trace", TEXT, "?"),
+    ("parameters", JSON, ""),
+    ("idempotency_key", TEXT, "?"),
+    ("retry_count", INT, ""),
+    ("max_retries", INT, ""),
+    ("progress", DOUBLE, ""),
+    ("node_id", TEXT, ""),
+    ("created_by", TEXT, ""),
+    ("created_at", DATETIME, ""),
+    ("updated_at", DATETIME, ""),
+    ("started_at", DATETIME, "?"),
+    ("finished_at", DATETIME, "?"),
+)
+
+LIVE_QUERIES = _table(
+    6,
+    "live_queries",
+    "live_id",
+    ("live_id", TEXT, ""),
+    ("user_id", TEXT, ""),
+    ("namespace_id", TEXT, ""),
+    ("table_name", TEXT, ""),
+    ("query", TEXT, ""),
+    ("options", JSON, ""),
+    ("status", TEXT, ""),
+    ("changes", BIGINT, ""),
+    ("last_seq", BIGINT, "?"),
+    ("node_id", TEXT, ""),
+    ("created_at", DATETIME, ""),
+    ("last_update", DATETIME, "?"),
+)
+
+AUDIT_LOGS = _table(
+    7,
+    "audit_logs",
+    "audit_id",
+    ("audit_id", TEXT, ""),
+    ("timestamp", DATETIME, ""),
+    ("actor_user_id", TEXT, ""),
+    ("subject_user_id", TEXT, "?"),
+    ("action", TEXT, ""),
+    ("target", TEXT, ""),
+    ("outcome", TEXT, ""),
+    ("details", JSON, "?"),
+    ("ip_address", TEXT, "?"),
+)
+
 SYSTEM_TABLES: dict[str, TableDef] = {
-    table.table_id.name: table for table in (USERS, NAMESPACES, STORAGES, TABLES)
+    table.table_id.name: table
+    for table in (USERS, NAMESPACES, STORAGES, TABLES, JOBS, LIVE_QUERIES, AUDIT_LOGS)
 }
-SYSTEM_TABLE_ALIASES = {"schemas": "tables"}
+SYSTEM_TABLE_ALIASES = {"schemas": "tables", "live": "live_queries", "audit_log": "audit_logs"}
 
 
 def system_table(name: str) -> TableDef | None:

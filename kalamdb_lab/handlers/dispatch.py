@@ -28,6 +28,7 @@ from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.segments.reader import SegmentReader
+from kalamdb_lab.sql import commands as c
 from kalamdb_lab.sql import statements as s
 from kalamdb_lab.tables.writing import TableWriter
 
@@ -90,20 +91,20 @@ class Handlers:
             s.Select: SelectHandler(queries).select,
             s.Explain: ExplainHandler(targets, queries, self._insert.conflicts).explain,
             s.ExecuteAs: ExecuteAsHandler(catalog, self.handle).execute_as,
-            s.Describe: show.describe,
-            s.ShowNamespaces: show.namespaces,
-            s.ShowTables: show.tables,
-            s.ShowStorages: show.storages,
-            s.ShowStats: show.stats,
-            s.ShowManifest: show.manifest,
-            s.ShowUsers: show.users,
-            s.FlushTable: maintenance.flush_table,
-            s.FlushAll: maintenance.flush_all,
-            s.CompactTable: maintenance.compact_table,
-            s.CompactAll: maintenance.compact_all,
-            s.CreateUser: users.create,
-            s.AlterUser: users.alter,
-            s.DropUser: users.drop,
+            c.Describe: show.describe,
+            c.ShowNamespaces: show.namespaces,
+            c.ShowTables: show.tables,
+            c.ShowStorages: show.storages,
+            c.ShowStats: show.stats,
+            c.ShowManifest: show.manifest,
+            c.ShowUsers: show.users,
+            c.FlushTable: maintenance.flush_table,
+            c.FlushAll: maintenance.flush_all,
+            c.CompactTable: maintenance.compact_table,
+            c.CompactAll: maintenance.compact_all,
+            c.CreateUser: users.create,
+            c.AlterUser: users.alter,
+            c.DropUser: users.drop,
         }
 
     def handle(self, statement: s.Statement, request: Request) -> Result:

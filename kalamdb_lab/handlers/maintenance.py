@@ -21,7 +21,7 @@ from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.segments.reader import SegmentReader
-from kalamdb_lab.sql.statements import CompactAll, CompactTable, FlushAll, FlushTable
+from kalamdb_lab.sql.commands import CompactAll, CompactTable, FlushAll, FlushTable
 
 _HOUR_US = 3_600_000_000
 

@@ -30,7 +30,7 @@ from kalamdb_lab.partitions.partition import PartitionSnapshot
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
-from kalamdb_lab.sql.statements import (
+from kalamdb_lab.sql.commands import (
     Describe,
     ShowManifest,
     ShowNamespaces,

@@ -20,7 +20,7 @@ from kalamdb_lab.model.roles import Role
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
-from kalamdb_lab.sql.statements import AlterUser, CreateUser, DropUser
+from kalamdb_lab.sql.commands import AlterUser, CreateUser, DropUser
 
 _SHORTEST, _LONGEST = 8, 1_024
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kalamdb_lab.model.roles import Role
 
@@ -50,7 +50,11 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class StorageDef:
-    """One row of ``system.storages``; an empty base directory is that of the database."""
+    """One row of ``system.storages``; an empty base directory is that of the database.
+
+    ``credentials`` is the JSON text as it was given; no table, message or file but the log holds
+    it, and nothing shows it.
+    """
 
     storage_id: str
     name: str
@@ -61,4 +65,5 @@ class StorageDef:
     created_at_us: int
     updated_at_us: int
     description: str | None = None
+    credentials: str | None = field(default=None, repr=False)
     config: str | None = None

@@ -10,6 +10,7 @@ from kalamdb_lab.errors import KalamError
 from kalamdb_lab.model.entities import AuthType
 from kalamdb_lab.model.ids import checked_user_id
 from kalamdb_lab.model.roles import Role
+from kalamdb_lab.sql import commands as c
 from kalamdb_lab.sql import statements as s
 from kalamdb_lab.sql.cursor import Cursor
 
@@ -49,7 +50,7 @@ def use(cursor: Cursor) -> s.UseNamespace:
     return s.UseNamespace(**cursor.place(), name=name)
 
 
-def describe(cursor: Cursor) -> s.Describe:
+def describe(cursor: Cursor) -> c.Describe:
     """Read what follows DESCRIBE or DESC."""
     after = cursor.words[0]
     if cursor.accept("TABLE"):
@@ -57,7 +58,7 @@ def describe(cursor: Cursor) -> s.Describe:
     table = cursor.table_name(after)
     history = cursor.accept("HISTORY")
     cursor.end()
-    return s.Describe(**cursor.place(), table=table, history=history)
+    return c.Describe(**cursor.place(), table=table, history=history)
 
 
 def show(cursor: Cursor) -> s.Statement:
@@ -70,30 +71,30 @@ def show(cursor: Cursor) -> s.Statement:
     raise cursor.missing("NAMESPACES, TABLES, STORAGES, STATS, MANIFEST or USERS after SHOW")
 
 
-def _show_tables(cursor: Cursor) -> s.ShowTables:
-    return s.ShowTables(namespace=_in_namespace(cursor, "SHOW TABLES"), **cursor.place())
+def _show_tables(cursor: Cursor) -> c.ShowTables:
+    return c.ShowTables(namespace=_in_namespace(cursor, "SHOW TABLES"), **cursor.place())
 
 
-def _show_stats(cursor: Cursor) -> s.ShowStats:
+def _show_stats(cursor: Cursor) -> c.ShowStats:
     cursor.expect("FOR", "TABLE")
-    return s.ShowStats(table=cursor.table_name("SHOW STATS FOR TABLE"), **cursor.place())
+    return c.ShowStats(table=cursor.table_name("SHOW STATS FOR TABLE"), **cursor.place())
 
 
-def _show_manifest(cursor: Cursor) -> s.ShowManifest:
+def _show_manifest(cursor: Cursor) -> c.ShowManifest:
     table = None
     if cursor.accept("FOR"):
         cursor.expect("TABLE")
         table = cursor.table_name("SHOW MANIFEST FOR TABLE")
-    return s.ShowManifest(table=table, **cursor.place())
+    return c.ShowManifest(table=table, **cursor.place())
 
 
 _SHOW: dict[tuple[str, ...], Callable[[Cursor], s.Statement]] = {
-    ("NAMESPACES",): lambda cursor: s.ShowNamespaces(**cursor.place()),
+    ("NAMESPACES",): lambda cursor: c.ShowNamespaces(**cursor.place()),
     ("TABLES",): _show_tables,
-    ("STORAGES",): lambda cursor: s.ShowStorages(**cursor.place()),
+    ("STORAGES",): lambda cursor: c.ShowStorages(**cursor.place()),
     ("STATS",): _show_stats,
     ("MANIFEST",): _show_manifest,
-    ("USERS",): lambda cursor: s.ShowUsers(**cursor.place()),
+    ("USERS",): lambda cursor: c.ShowUsers(**cursor.place()),
 }
 
 
@@ -124,7 +125,7 @@ def _flush(cursor: Cursor, after: str) -> s.Statement:
     if cursor.accept("TABLE"):
         table = cursor.table_name(f"{after} TABLE")
         cursor.end()
-        return s.FlushTable(table=table, **cursor.place())
+        return c.FlushTable(table=table, **cursor.place())
     if not cursor.accept("ALL"):
         raise cursor.missing(f"TABLE or ALL after {after}")
     after += " ALL"
@@ -132,29 +133,29 @@ def _flush(cursor: Cursor, after: str) -> s.Statement:
         after += " TABLES"
     namespace = _in_namespace(cursor, after)
     cursor.end()
-    return s.FlushAll(namespace=namespace, **cursor.place())
+    return c.FlushAll(namespace=namespace, **cursor.place())
 
 
-def optimize(cursor: Cursor) -> s.CompactTable:
+def optimize(cursor: Cursor) -> c.CompactTable:
     """Read what follows OPTIMIZE."""
     after = "OPTIMIZE"
     if cursor.accept("TABLE"):
         after += " TABLE"
     table = cursor.table_name(after)
     cursor.end()
-    return s.CompactTable(table=table, **cursor.place())
+    return c.CompactTable(table=table, **cursor.place())
 
 
 def _compact(cursor: Cursor, after: str) -> s.Statement:
     if cursor.accept("TABLE"):
         table = cursor.table_name(f"{after} TABLE")
         cursor.end()
-        return s.CompactTable(table=table, **cursor.place())
+        return c.CompactTable(table=table, **cursor.place())
     if not cursor.accept("ALL"):
         raise cursor.missing(f"TABLE or ALL after {after}")
     namespace = _in_namespace(cursor, f"{after} ALL")
     cursor.end()
-    return s.CompactAll(namespace=namespace, **cursor.place())
+    return c.CompactAll(namespace=namespace, **cursor.place())
 
 
 def user_id(cursor: Cursor, after: str) -> str:
@@ -174,7 +175,7 @@ def user_id(cursor: Cursor, after: str) -> str:
         raise cursor.located(error, at) from None
 
 
-def create_user(cursor: Cursor) -> s.CreateUser:
+def create_user(cursor: Cursor) -> c.CreateUser:
     """Read what follows CREATE USER."""
     name = user_id(cursor, "CREATE USER")
     password = oauth = masked = None
@@ -199,7 +200,7 @@ def create_user(cursor: Cursor) -> s.CreateUser:
     if email is None and cursor.accept("EMAIL"):
         email = _email(cursor)
     cursor.end()
-    return s.CreateUser(
+    return c.CreateUser(
         user_id=name,
         auth_type=auth_type,
         password=password,
@@ -210,7 +211,7 @@ def create_user(cursor: Cursor) -> s.CreateUser:
     )
 
 
-def alter_user(cursor: Cursor) -> s.AlterUser:
+def alter_user(cursor: Cursor) -> c.AlterUser:
     """Read what follows ALTER USER."""
     name = user_id(cursor, "ALTER USER")
     cursor.expect("SET")
@@ -225,17 +226,17 @@ def alter_user(cursor: Cursor) -> s.AlterUser:
         found = f", not '{cursor.word()[:40]}'" if cursor.word() else ""
         raise cursor.missing(f"PASSWORD, ROLE or EMAIL after SET{found}")
     cursor.end()
-    return s.AlterUser(
+    return c.AlterUser(
         user_id=name, password=password, role=role, email=email, **cursor.place(masked=masked)
     )
 
 
-def drop_user(cursor: Cursor) -> s.DropUser:
+def drop_user(cursor: Cursor) -> c.DropUser:
     """Read what follows DROP USER."""
     if_exists = cursor.accept("IF", "EXISTS")
     name = user_id(cursor, "DROP USER")
     cursor.end()
-    return s.DropUser(user_id=name, if_exists=if_exists, **cursor.place())
+    return c.DropUser(user_id=name, if_exists=if_exists, **cursor.place())
 
 
 def _password(cursor: Cursor) -> tuple[str, Token]:

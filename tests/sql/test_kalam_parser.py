@@ -7,6 +7,7 @@ import pytest
 from kalamdb_lab.errors import InvalidNameError, InvalidOptionError, SqlSyntaxError
 from kalamdb_lab.model.entities import AuthType
 from kalamdb_lab.model.roles import Role
+from kalamdb_lab.sql import commands as c
 from kalamdb_lab.sql import statements as s
 from kalamdb_lab.sql.parse import parse_script
 
@@ -43,29 +44,29 @@ def fields(sql: str) -> tuple[type[s.Statement], dict[str, object]]:
         ("SET NAMESPACE s", s.UseNamespace, {"name": "s"}),
         ("USE namespace", s.UseNamespace, {"name": "namespace"}),
         ("USE default", s.UseNamespace, {"name": "default"}),
-        ("DESCRIBE t", s.Describe, {"table": ("t",), "history": False}),
-        ("DESC TABLE default.t", s.Describe, {"table": ("default", "t"), "history": False}),
-        ("DESCRIBE TABLE t HISTORY", s.Describe, {"table": ("t",), "history": True}),
-        ("SHOW NAMESPACES", s.ShowNamespaces, {}),
-        ("SHOW TABLES", s.ShowTables, {"namespace": None}),
-        ("SHOW TABLES IN s", s.ShowTables, {"namespace": "s"}),
-        ("SHOW TABLES IN NAMESPACE s", s.ShowTables, {"namespace": "s"}),
-        ("SHOW STORAGES", s.ShowStorages, {}),
-        ("SHOW STATS FOR TABLE s.t", s.ShowStats, {"table": ("s", "t")}),
-        ("SHOW MANIFEST", s.ShowManifest, {"table": None}),
-        ("SHOW MANIFEST FOR TABLE t", s.ShowManifest, {"table": ("t",)}),
-        ("SHOW USERS", s.ShowUsers, {}),
-        ("STORAGE FLUSH TABLE s.t", s.FlushTable, {"table": ("s", "t")}),
-        ("FLUSH TABLE t", s.FlushTable, {"table": ("t",)}),
-        ("STORAGE FLUSH ALL", s.FlushAll, {"namespace": None}),
-        ("STORAGE FLUSH ALL IN NAMESPACE s", s.FlushAll, {"namespace": "s"}),
-        ("FLUSH ALL TABLES IN s", s.FlushAll, {"namespace": "s"}),
-        ("STORAGE COMPACT TABLE t", s.CompactTable, {"table": ("t",)}),
-        ("OPTIMIZE t", s.CompactTable, {"table": ("t",)}),
-        ("OPTIMIZE TABLE t", s.CompactTable, {"table": ("t",)}),
-        ("STORAGE COMPACT ALL IN s", s.CompactAll, {"namespace": "s"}),
-        ("DROP USER IF EXISTS 'mia'", s.DropUser, {"user_id": "mia", "if_exists": True}),
-        ("DROP USER Mia", s.DropUser, {"user_id": "Mia", "if_exists": False}),
+        ("DESCRIBE t", c.Describe, {"table": ("t",), "history": False}),
+        ("DESC TABLE default.t", c.Describe, {"table": ("default", "t"), "history": False}),
+        ("DESCRIBE TABLE t HISTORY", c.Describe, {"table": ("t",), "history": True}),
+        ("SHOW NAMESPACES", c.ShowNamespaces, {}),
+        ("SHOW TABLES", c.ShowTables, {"namespace": None}),
+        ("SHOW TABLES IN s", c.ShowTables, {"namespace": "s"}),
+        ("SHOW TABLES IN NAMESPACE s", c.ShowTables, {"namespace": "s"}),
+        ("SHOW STORAGES", c.ShowStorages, {}),
+        ("SHOW STATS FOR TABLE s.t", c.ShowStats, {"table": ("s", "t")}),
+        ("SHOW MANIFEST", c.ShowManifest, {"table": None}),
+        ("SHOW MANIFEST FOR TABLE t", c.ShowManifest, {"table": ("t",)}),
+        ("SHOW USERS", c.ShowUsers, {}),
+        ("STORAGE FLUSH TABLE s.t", c.FlushTable, {"table": ("s", "t")}),
+        ("FLUSH TABLE t", c.FlushTable, {"table": ("t",)}),
+        ("STORAGE FLUSH ALL", c.FlushAll, {"namespace": None}),
+        ("STORAGE FLUSH ALL IN NAMESPACE s", c.FlushAll, {"namespace": "s"}),
+        ("FLUSH ALL TABLES IN s", c.FlushAll, {"namespace": "s"}),
+        ("STORAGE COMPACT TABLE t", c.CompactTable, {"table": ("t",)}),
+        ("OPTIMIZE t", c.CompactTable, {"table": ("t",)}),
+        ("OPTIMIZE TABLE t", c.CompactTable, {"table": ("t",)}),
+        ("STORAGE COMPACT ALL IN s", c.CompactAll, {"namespace": "s"}),
+        ("DROP USER IF EXISTS 'mia'", c.DropUser, {"user_id": "mia", "if_exists": True}),
+        ("DROP USER Mia", c.DropUser, {"user_id": "Mia", "if_exists": False}),
     ],
 )
 def test_commands(sql: str, kind: type[s.Statement], values: dict[str, object]) -> None:
@@ -141,7 +142,7 @@ def test_nothing_may_follow(sql: str) -> None:
 )
 def test_create_user(sql: str, values: tuple[object, ...]) -> None:
     kind, found = fields(sql)
-    assert kind is s.CreateUser
+    assert kind is c.CreateUser
     assert tuple(found.values()) == values
 
 
