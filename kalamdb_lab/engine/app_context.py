@@ -27,6 +27,7 @@ from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.store.sqlite import SqliteStore
 from kalamdb_lab.tables.keys import KeyLookup
 from kalamdb_lab.tables.writing import TableWriter
+from kalamdb_lab.transactions.transaction import SessionTransaction
 
 
 class AppContext:
@@ -68,6 +69,7 @@ class AppContext:
         )
         keys = KeyLookup(self.log, SegmentKeys(self.reader, cache), self.reader)
         leases = Leases(self.store, clock, grace_s=self.settings.retired_segment_grace_s)
+        self._keys, self._leases = keys, leases
         direct = DirectQueries(self.log, keys, self.ids)
         self.queries = Queries(
             self.catalog,
@@ -101,6 +103,10 @@ class AppContext:
 
     def _storage(self, storage_id: str) -> Storage:
         return self.storages.storage(storage_id)
+
+    def transaction(self) -> SessionTransaction:
+        """Return the transaction slot of a new session."""
+        return SessionTransaction(self.log, self._keys, self.catalog.table_by_key, self._leases)
 
     def is_stale(self) -> bool:
         """Return whether it was closed, or belongs to the process this one was forked from."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
     from kalamdb_lab.engine.app_context import AppContext
+    from kalamdb_lab.transactions.transaction import SessionTransaction
 
 _ATTEMPTS = 5
 T = TypeVar("T")
@@ -62,10 +64,11 @@ class ParseCache:
 
 
 class Pipeline:
-    """Runs what sessions hand over; holds no state of its own between statements."""
+    """Runs what one session hands over; its transaction is all the state between statements."""
 
-    def __init__(self, context: AppContext) -> None:
+    def __init__(self, context: AppContext, transaction: SessionTransaction) -> None:
         self._context = context
+        self._transaction = transaction
 
     def run_text(
         self,
@@ -82,7 +85,8 @@ class Pipeline:
             if params:
                 statements = list(statements)
                 refuse_script_with_values(len(statements), params)
-            return self._run_all(statements, params, request_for, request, as_user)
+            with self._transaction.undone_on_failure():
+                return self._run_all(statements, params, request_for, request, as_user)
         except KalamError as error:
             error.statement_number = error.statement_number or 1
             raise error.at(1, 1) from None
@@ -99,7 +103,7 @@ class Pipeline:
         for number, statement in enumerate(statements, start=1):
             try:
                 wanted = statement if as_user is None else _as_user(as_user, statement)
-                with self._context.log.statement():
+                with self._statement():
                     results.append(self._run(wanted, params, request_for, request))
                 request = None
             except KalamError as error:
@@ -142,7 +146,7 @@ class Pipeline:
                 tree, request, text_semantics=False, cache_key=cache_key
             )
 
-        with self._context.log.statement():
+        with self._statement():
             table = _retried(run)
         return Result.of_table("SELECT", table).timed((time.perf_counter() - started) * 1_000)
 
@@ -161,7 +165,8 @@ class Pipeline:
                 tree, request, text_semantics=False, batch_rows=batch_rows
             )
 
-        return _retried(stream)
+        with self._statement():
+            return _retried(stream)
 
     def describe_tree(
         self,
@@ -179,8 +184,12 @@ class Pipeline:
         """Insert a dataframe or Arrow data."""
         started = time.perf_counter()
         insert = self._context.handlers.insert_rows
-        result = _retried(lambda: insert(table, rows, request_for(())))
+        with self._statement():
+            result = _retried(lambda: insert(table, rows, request_for(())))
         return result.timed((time.perf_counter() - started) * 1_000)
+
+    def _statement(self) -> AbstractContextManager[None]:
+        return self._context.log.statement(self._transaction.view)
 
     def definition(self, parts: tuple[str, ...], request: Request) -> TableDef:
         """Return the definition of a table that the user may know of."""

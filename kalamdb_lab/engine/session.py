@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -44,7 +45,8 @@ class Session:
 
     def __init__(self, context: AppContext, user: str, namespace: str) -> None:
         self._context = context
-        self._pipeline = Pipeline(context)
+        self._transaction = context.transaction()
+        self._pipeline = Pipeline(context, self._transaction)
         self._lock = threading.RLock()
         self._interruption = Interruption()
         self._closed = False
@@ -172,6 +174,32 @@ class Session:
         with self._lock:
             return self._pipeline.insert_rows(table, rows, self._request)
 
+    @contextmanager
+    def transaction(self) -> Iterator[Self]:
+        """Run the statements of a ``with`` block as one transaction.
+
+        COMMIT at its end, ROLLBACK if it raises. Reads see the moment at which the block began
+        and what it wrote itself.
+
+        Raises
+        ------
+        TransactionStateError
+            If a transaction is open already.
+        ConflictError
+            At the end, if others changed what the block changed; nothing of it stays.
+        """
+        self.execute("BEGIN")
+        try:
+            yield self
+            self.execute("COMMIT")
+        finally:
+            self._transaction.close()
+
+    @property
+    def in_transaction(self) -> bool:
+        """True between BEGIN and COMMIT or ROLLBACK."""
+        return self._transaction.is_open
+
     def definition(self, table: str | tuple[str, ...]) -> TableDef:
         """Return the definition of a table or view that this user may know of."""
         parts = tuple(table.split(".")) if isinstance(table, str) else table
@@ -191,8 +219,14 @@ class Session:
 
     @property
     def position(self) -> int:
-        """The number of the newest commit: while it stays the same, the stored rows do."""
+        """The number of the newest commit: while it stays the same, the stored rows do.
+
+        Inside a transaction a negative number that is no other state's.
+        """
         self._request()
+        view = self._transaction.view
+        if view is not None:
+            return view.position
         with self._context.log.at_newest() as seq:
             return seq
 
@@ -204,8 +238,9 @@ class Session:
     # --- life ------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the session; its relations are freed."""
+        """End the session: an open transaction is rolled back, its relations are freed."""
         self._closed = True
+        self._transaction.close()
         self.relations.clear()
 
     def __enter__(self) -> Self:
@@ -248,7 +283,15 @@ class Session:
             origin="session",
             now_us=self._context.clock.now_us(),
         )
-        return Request(context, params, self.relations, self._interruption, self._use, row_limit)
+        return Request(
+            context,
+            params,
+            self.relations,
+            self._interruption,
+            self._use,
+            row_limit,
+            self._transaction,
+        )
 
 
 def _listed(params: object) -> tuple[Any, ...]:

@@ -52,7 +52,7 @@ class ChangeHandler:
         key = self._key_wanted(table, statement.alias, statement.where)
         sources = [source_of(value, column.data_type, column.name) for column, value in assignments]
         partition = request.context.partition(table)
-        with self._log.commit() as commit:
+        with self._log.changing() as commit:
             self._writer.check_current(table)
             if key is not None and all(source is not None for source in sources):
                 found = self._by_key(table, partition, key, request)
@@ -82,7 +82,7 @@ class ChangeHandler:
         table = self._targets.writable(statement.table, request.context)
         key = self._key_wanted(table, statement.alias, statement.where)
         partition = request.context.partition(table)
-        with self._log.commit() as commit:
+        with self._log.changing() as commit:
             self._writer.check_current(table)
             if key is not None:
                 found = self._by_key(table, partition, key, request)

@@ -17,7 +17,7 @@ from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
 from kalamdb_lab.model.values import from_storage, storage_converter
-from kalamdb_lab.partitions.commit_log import Commit
+from kalamdb_lab.partitions.commit_log import RowCommit
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
@@ -70,7 +70,7 @@ class ConflictResolver:
 
     def insert(
         self,
-        commit: Commit,
+        commit: RowCommit,
         table: TableDef,
         partition: PartitionKey,
         rows: Sequence[Row],

@@ -20,6 +20,7 @@ from kalamdb_lab.handlers.select import ExecuteAsHandler, SelectHandler
 from kalamdb_lab.handlers.show import ShowHandler
 from kalamdb_lab.handlers.tables import TableDropper, TableHandler
 from kalamdb_lab.handlers.targets import Targets
+from kalamdb_lab.handlers.transactions import TransactionHandler, refuse_in_transaction
 from kalamdb_lab.handlers.users import UserHandler
 from kalamdb_lab.handlers.views import ViewHandler
 from kalamdb_lab.partitions.commit_log import CommitLog
@@ -60,6 +61,7 @@ class Handlers:
         tables = TableHandler(catalog, targets, queries, writer, log, dropper)
         views = ViewHandler(catalog, targets, queries, log)
         users = UserHandler(catalog, log)
+        transactions = TransactionHandler()
         show = ShowHandler(catalog, targets, queries, log)
         changes = ChangeHandler(targets, queries, writer, log, ids)
         maintenance = MaintenanceHandler(
@@ -85,6 +87,9 @@ class Handlers:
             s.AlterTable: AlterHandler(catalog, targets, queries, rows, log, reader).alter,
             s.CreateView: views.create,
             s.DropView: views.drop,
+            c.Begin: transactions.begin,
+            c.Commit: transactions.commit,
+            c.Rollback: transactions.rollback,
             s.Insert: self._insert.insert,
             s.Update: changes.update,
             s.Delete: changes.delete,
@@ -109,6 +114,7 @@ class Handlers:
 
     def handle(self, statement: s.Statement, request: Request) -> Result:
         """Run a statement whose kind the role may use."""
+        refuse_in_transaction(statement, request)
         return self.by_class[type(statement)](statement, request)
 
     def insert_rows(self, table: str, rows: object, request: Request) -> Result:

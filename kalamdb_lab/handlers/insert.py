@@ -92,7 +92,7 @@ class InsertHandler:
     ) -> Result:
         partition = request.context.partition(table)
         self._writer.check_not_null(table, rows)
-        with self._log.commit() as commit:
+        with self._log.changing() as commit:
             self._writer.check_current(table)
             if statement.on_conflict is None:
                 first = self._writer.insert(
@@ -117,7 +117,7 @@ class InsertHandler:
         if not rows.num_rows:
             return 0
         partition = request.context.partition(table)
-        with self._log.commit() as commit:
+        with self._log.changing() as commit:
             self._writer.check_current(table)
             segments = self._writer.insert_arrow(
                 commit, table, partition, rows, keys_are_new=keys_are_new

@@ -256,8 +256,8 @@ class ShowHandler:
         before_us = now_us - table.options.ttl_seconds * 1_000_000
         expired: set[int] = set()
         for snapshot in snapshots:
-            with self._log.at_newest([snapshot.partition]):
-                old = self._log.partition(snapshot.partition).expired_seqs(before_us)
+            with self._log.visible([snapshot.partition]) as state:
+                old = state.partition(snapshot.partition).expired_seqs(before_us)
             expired |= set(old.tolist()) & set(snapshot.hot.column("_seq").to_pylist())
         return frozenset(expired)
 

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from kalamdb_lab.clock import Clock
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import TableDef
-from kalamdb_lab.partitions.partition import Partition, PartitionSnapshot, SeqNumbers
+from kalamdb_lab.partitions.partition import Partition, PartitionSnapshot, SeqNumbers, loaded
 from kalamdb_lab.partitions.payload import (
     Row,
     RowChanges,
@@ -20,6 +21,7 @@ from kalamdb_lab.partitions.payload import (
     decode_rows,
     encode_rows,
 )
+from kalamdb_lab.partitions.transaction_view import StagedCommit, TransactionView
 from kalamdb_lab.store.log import (
     Entry,
     EntryKind,
@@ -36,11 +38,17 @@ class Commit:
 
     Reads through `CommitLog` show the state before the commit; what is staged becomes visible,
     and durable, all together when the block of `CommitLog.commit` ends.
+
+    Attributes
+    ----------
+    is_done : bool
+        True once what was staged is durable.
     """
 
     transaction: WriteTransaction
     at_us: int
     staged: list[tuple[Entry, RowChanges | None]] = field(default_factory=list)
+    is_done: bool = False
 
     def append_rows(
         self,
@@ -89,11 +97,17 @@ class Commit:
         return entry.seq
 
 
+RowCommit: TypeAlias = Commit | StagedCommit
+"""What rows are appended to, inside a transaction or not."""
+
+
 class _Statement(threading.local):
     """What a thread knows of the statement that it runs."""
 
     is_open = False
     has_looked = False
+    view: TransactionView | None = None
+    staging: Callable[[Commit], None] | None = None
 
 
 class CommitLog:
@@ -130,6 +144,11 @@ class CommitLog:
         return self._applied_seq
 
     @property
+    def is_in_transaction(self) -> bool:
+        """True while this thread runs a statement of a transaction."""
+        return self._statement.view is not None
+
+    @property
     def seq_numbers(self) -> SeqNumbers:
         """How the versions of a segment are looked up."""
         return self._seq_numbers
@@ -164,19 +183,49 @@ class CommitLog:
             yield self._applied_seq
 
     @contextmanager
-    def statement(self) -> Iterator[None]:
+    def statement(
+        self,
+        view: TransactionView | None = None,
+        staging: Callable[[Commit], None] | None = None,
+    ) -> Iterator[None]:
         """Look for commits of others once, at the first `at_newest` of the block in this thread.
 
         A statement asks for a dozen definitions and looking costs 10 us each time. Its own
         `commit` reads what others committed in any case.
+
+        Parameters
+        ----------
+        view : TransactionView, optional
+            What `visible`, `snapshot` and `changing` mean in this thread during the block: the
+            transaction that the statement is part of.
+        staging : callable, optional
+            Gets each commit of this thread during the block that staged something, before it is
+            made durable, and may stage more; by default that of the block around this one.
         """
         mine = self._statement
-        outer = mine.is_open, mine.has_looked
-        mine.is_open = True
+        outer = mine.is_open, mine.has_looked, mine.view, mine.staging
+        mine.is_open, mine.view = True, view
+        if staging is not None:
+            mine.staging = staging
         try:
             yield
         finally:
-            mine.is_open, mine.has_looked = outer
+            mine.is_open, mine.has_looked, mine.view, mine.staging = outer
+
+    @contextmanager
+    def visible(self, wanted: Sequence[PartitionKey] = ()) -> Iterator[CommitLog | TransactionView]:
+        """Hold what the statement of this thread may see, during the block.
+
+        That is the newest commit, or inside a transaction its snapshot with its own changes.
+        Ask what this yields for ``applied_seq`` and ``partition(key)``; the block must be short.
+        """
+        view = self._statement.view
+        if view is None:
+            with self.at_newest(wanted):
+                yield self
+        else:
+            with view.loaded(wanted):
+                yield view
 
     def partition(self, key: PartitionKey) -> Partition:
         """Return a partition as it stands; call it within `at_newest` or `commit`."""
@@ -189,12 +238,15 @@ class CommitLog:
             return found
 
     def snapshot(self, wanted: Sequence[tuple[PartitionKey, TableDef]]) -> list[PartitionSnapshot]:
-        """Return the partitions at one number of the log, the newest."""
-        with self.at_newest([key for key, _ in wanted]):
-            return [self._partitions[key].snapshot(table) for key, table in wanted]
+        """Return the partitions at one number of the log: what is `visible` now."""
+        with self.visible([key for key, _ in wanted]) as state:
+            return [state.partition(key).snapshot(table) for key, table in wanted]
 
     def scopes(self, table_key: int) -> list[str]:
         """Return the scopes in which a table has or had rows, in ascending order."""
+        view = self._statement.view
+        if view is not None:
+            return view.scopes(table_key)
         with self._store.read() as transaction:
             return transaction.scopes(table_key)
 
@@ -204,10 +256,7 @@ class CommitLog:
             self._listeners.append(listener)
 
     def _load(self, key: PartitionKey, transaction: ReadTransaction) -> Partition:
-        partition = Partition(key, self._seq_numbers)
-        partition.set_segments(transaction.segments(key))
-        for entry in transaction.hot_entries(key):
-            partition.add_rows(entry.seq, entry.at_us, decode_rows(entry.payload))
+        partition = loaded(key, transaction, self._seq_numbers)
         self._partitions[key] = partition
         return partition
 
@@ -261,6 +310,27 @@ class CommitLog:
     # --- writing ------------------------------------------------------------------------------
 
     @contextmanager
+    def changing(self) -> Iterator[RowCommit]:
+        """Commit the rows that the block appends; inside a transaction, stage them for it.
+
+        Raises
+        ------
+        BusyError, StorageError
+            As `commit` does.
+        """
+        view = self._statement.view
+        if view is None:
+            with self.commit() as commit:
+                yield commit
+        else:
+            with view.commit() as staged:
+                yield staged
+
+    def begin(self) -> TransactionView:
+        """Return the newest commit as a view that stays as it is."""
+        return TransactionView(self._store, self._clock, self._seq_numbers)
+
+    @contextmanager
     def commit(self) -> Iterator[Commit]:
         """Take the write lock, read what others committed, and commit what the block stages.
 
@@ -276,6 +346,9 @@ class CommitLog:
                 self._follow(transaction)
             commit = Commit(transaction, self._clock.now_us())
             yield commit
+            if commit.staged and self._statement.staging is not None:
+                self._statement.staging(commit)
+        commit.is_done = True
         if commit.staged:
             self._apply_own(commit)
 

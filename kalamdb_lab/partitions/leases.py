@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from kalamdb_lab.clock import Clock
+from kalamdb_lab.errors import BusyError, ClosedError, StorageError
 from kalamdb_lab.store.log import Store
 
 
@@ -50,6 +51,26 @@ class Leases:
                 if self._leased and not self._reads:
                     self._leased = False
                     self._store.release(self._store.node_id())
+
+    @contextmanager
+    def holding(self, seq: int) -> Iterator[None]:
+        """Hold what a snapshot at ``seq`` may read, however long nobody asks for it."""
+        done = threading.Event()
+        with self.reading(seq) as renew:
+
+            def keep() -> None:
+                while not done.wait(self._half_us / 1_000_000):
+                    # A busy database or a full disk now: the lease still has time, and so have we.
+                    with suppress(BusyError, StorageError, ClosedError):
+                        renew()
+
+            thread = threading.Thread(target=keep, name="kalam-lease", daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                done.set()
+                thread.join()
 
     def _renew(self) -> None:
         now_us = self._clock.now_us()

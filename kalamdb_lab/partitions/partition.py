@@ -22,9 +22,9 @@ from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, TableDef
-from kalamdb_lab.partitions.payload import Row, RowChanges
+from kalamdb_lab.partitions.payload import Row, RowChanges, decode_rows
 from kalamdb_lab.segments.versions import converted, converted_value
-from kalamdb_lab.store.log import ListedSegment, RemovedVersions
+from kalamdb_lab.store.log import ListedSegment, ReadTransaction, RemovedVersions
 
 Seqs = npt.NDArray[np.int64]
 
@@ -200,6 +200,20 @@ class Partition:
         found = self._keys.get(key)
         return found if found in self.rows and found not in self.removed else None
 
+    def holds_live(self, seq: int, table: TableDef) -> bool:
+        """Return whether this version is here, hot or in a segment, and was not removed."""
+        if seq in self.removed:
+            return False
+        if seq in self.rows:
+            return True
+        for view in self.segment_views(table):
+            meta = view.meta
+            if meta.min_seq <= seq <= meta.max_seq and not _holds(view.removed, seq):
+                is_whole = meta.max_seq - meta.min_seq + 1 == meta.row_count
+                if is_whole or _holds(self._seq_numbers(meta, table), seq):
+                    return True
+        return False
+
     def live_rows(self) -> Iterator[tuple[int, int, Row]]:
         """Yield (version, schema version, row) of the live hot rows, ascending."""
         for seq, (version, row) in self.rows.items():
@@ -263,6 +277,15 @@ class Partition:
         deleted_seqs = [seq for seq, removal in self.removed.items() if removal.deleted]
         deleted = np.isin(seqs, np.array(deleted_seqs, np.int64))
         return live, everything.filter(pa.array(deleted))
+
+
+def loaded(key: PartitionKey, transaction: ReadTransaction, seq_numbers: SeqNumbers) -> Partition:
+    """Return a partition as a transaction of the store has it."""
+    partition = Partition(key, seq_numbers)
+    partition.set_segments(transaction.segments(key))
+    for entry in transaction.hot_entries(key):
+        partition.add_rows(entry.seq, entry.at_us, decode_rows(entry.payload))
+    return partition
 
 
 def key_reader(table: TableDef, version: int) -> Callable[[Row], StorageValue]:

@@ -115,7 +115,7 @@ class DirectQueries:
             return None  # not of the key's type: what the comparison means is the engine's word
         rows: list[tuple[int, tuple[StorageValue, ...]]] = []
         if value is not None:
-            with self._log.at_newest([partition]):
+            with self._log.visible([partition]):
                 versions = self._keys.find(table, partition, [value])
                 rows = list(self._keys.rows(table, partition, versions).values())
         arrays, fields = [], []

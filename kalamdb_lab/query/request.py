@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.query.duck import PythonFunction
+
+
+class TransactionControl(Protocol):
+    """Begins and ends the transaction of a session."""
+
+    @property
+    def is_open(self) -> bool:
+        """True between BEGIN and COMMIT or ROLLBACK."""
+        ...
+
+    def begin(self) -> None:
+        """Take the snapshot."""
+        ...
+
+    def commit(self, context: ExecutionContext) -> int:
+        """Publish all changes at once; return how many rows changed."""
+        ...
+
+    def rollback(self) -> None:
+        """Forget all changes."""
+        ...
 
 
 class Interruption:
@@ -85,6 +106,8 @@ class Request:
         Changes the session's namespace.
     row_limit : int or None
         How many rows of a query are wanted; the others are only counted.
+    transaction : TransactionControl or None
+        The session's; None where no session is.
     """
 
     context: ExecutionContext
@@ -93,6 +116,7 @@ class Request:
     interruption: Interruption = field(default_factory=Interruption)
     use: Callable[[str], None] = lambda _: None
     row_limit: int | None = None
+    transaction: TransactionControl | None = None
 
     def with_relations(self, relations: Mapping[str, pa.Table]) -> Request:
         """Return the same request with further relations that only it sees."""

@@ -117,7 +117,7 @@ class TableScans:
         """
         wanted: dict[PartitionKey, TableDef] = {}
         scopes: dict[int, list[str]] = {}
-        with self._log.at_newest():  # the definitions, the rows and what expired go together
+        with self._log.visible() as state:  # definitions, rows and what expired go together
             for request in requests:
                 match request.relation.key:
                     case TableRef(table_key, version):
@@ -133,7 +133,8 @@ class TableScans:
             snapshots = dict(zip(wanted, self._log.snapshot(list(wanted.items())), strict=True))
             for key, table in wanted.items():
                 if table.kind is TableKind.STREAM:
-                    snapshots[key] = self._unexpired(table, snapshots[key])
+                    expired = state.partition(key).expired_seqs(self._expired_before_us(table))
+                    snapshots[key] = _unexpired(snapshots[key], expired)
         from_files = not COUNTS_ARROW_ROWS and len(requests) > MANY_RELATIONS
         return StatementScans(self, wanted, snapshots, scopes, scope, local, from_files=from_files)
 
@@ -232,18 +233,9 @@ class TableScans:
             rows = pa.concat_tables([rows, selected(hot_deleted, columns, deleted=True)])
         return ArrowPart(prefixed(rows, request.columns, prefix))
 
-    def _unexpired(self, table: TableDef, snapshot: PartitionSnapshot) -> PartitionSnapshot:
-        """Return a stream's rows without what expired; deleted events are gone at once.
-
-        To be called in the state of the snapshot: an eviction after it forgets what had expired.
-        """
+    def _expired_before_us(self, table: TableDef) -> int:
         assert table.options.ttl_seconds is not None
-        before_us = self._clock.now_us() - table.options.ttl_seconds * 1_000_000
-        hot = snapshot.hot
-        expired = self._log.partition(snapshot.partition).expired_seqs(before_us)
-        if len(expired):
-            hot = hot.filter(pa.array(~np.isin(hot.column("_seq").to_numpy(), expired)))
-        return replace(snapshot, hot=hot, hot_deleted=snapshot.hot_deleted.slice(0, 0))
+        return self._clock.now_us() - table.options.ttl_seconds * 1_000_000
 
     def _from_arrow(
         self,
@@ -387,6 +379,14 @@ class StatementScans:
                 return kept, total, rows
             case key:
                 raise AssertionError(f"a relation of an unknown kind: {key!r}")
+
+
+def _unexpired(snapshot: PartitionSnapshot, expired: Seqs) -> PartitionSnapshot:
+    """Return a stream's rows without what expired; deleted events are gone at once."""
+    hot = snapshot.hot
+    if len(expired):
+        hot = hot.filter(pa.array(~np.isin(hot.column("_seq").to_numpy(), expired)))
+    return replace(snapshot, hot=hot, hot_deleted=snapshot.hot_deleted.slice(0, 0))
 
 
 def _left_out(view: SegmentView, request: ScanRequest) -> Seqs:

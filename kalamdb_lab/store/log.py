@@ -173,6 +173,18 @@ class WriteTransaction(ReadTransaction, Protocol):
         ...
 
 
+class HeldRead(Protocol):
+    """The catalog as it was when this was opened, for as long as it stays open."""
+
+    def read(self) -> AbstractContextManager[ReadTransaction]:
+        """Read at that moment, as often as wanted; one thread at a time gets in."""
+        ...
+
+    def close(self) -> None:
+        """Let go of that moment; a second call does nothing."""
+        ...
+
+
 class Store(Protocol):
     """A catalog that several threads and processes may use at once."""
 
@@ -182,6 +194,16 @@ class Store(Protocol):
 
     def read(self) -> AbstractContextManager[ReadTransaction]:
         """Open a read transaction: never blocks a writer, is never blocked by one."""
+        ...
+
+    def hold(self) -> HeldRead:
+        """Open a read that outlives the call: commits of others do not reach it.
+
+        Raises
+        ------
+        NotSupportedError
+            Where write-ahead logging does not work: there a long read would stop all writers.
+        """
         ...
 
     def write(self) -> AbstractContextManager[WriteTransaction]:

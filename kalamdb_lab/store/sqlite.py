@@ -7,13 +7,21 @@ import sqlite3
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from kalamdb_lab.config import Durability
-from kalamdb_lab.errors import BusyError, ClosedError, CorruptError, KalamError, StorageError
+from kalamdb_lab.errors import (
+    BusyError,
+    ClosedError,
+    CorruptError,
+    KalamError,
+    NotSupportedError,
+    StorageError,
+)
 from kalamdb_lab.store.sqlite_transactions import (
     SCHEMA,
     SqliteReadTransaction,
@@ -79,6 +87,9 @@ class SqliteStore:
     ) -> None:
         self._shown_as = shown_as if shown_as is not None else str(path.parent)
         self._busy_timeout_s = busy_timeout_s
+        self._path = path
+        self._durability: Durability = durability
+        self._held: weakref.WeakSet[SqliteHeldRead] = weakref.WeakSet()
         self._pid = os.getpid()
         self._closed = False
         self._node_id: int | None = None
@@ -165,6 +176,22 @@ class SqliteStore:
             except sqlite3.Error as error:
                 raise _translated(error, self._shown_as) from None
 
+    def hold(self) -> SqliteHeldRead:
+        self._check_usable()
+        try:
+            connection = self._connect(self._path, self._durability)
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            if mode != "wal":
+                connection.close()
+                raise NotSupportedError(
+                    "Transactions are not supported where write-ahead logging does not work"
+                )
+            held = SqliteHeldRead(connection, self._shown_as)
+        except sqlite3.Error as error:
+            raise _translated(error, self._shown_as) from None
+        self._held.add(held)
+        return held
+
     @contextmanager
     def write(self) -> Iterator[SqliteWriteTransaction]:
         self._check_usable()
@@ -235,8 +262,41 @@ class SqliteStore:
         with self._write_lock, self._read_lock:
             if not self._closed:
                 self._closed = True
+                for held in list(self._held):
+                    held.close()
                 self._reader.close()
                 self._writer.close()
+
+
+class SqliteHeldRead:
+    """A `HeldRead` on a connection of its own."""
+
+    def __init__(self, connection: sqlite3.Connection, shown_as: str) -> None:
+        self._connection = connection
+        self._shown_as = shown_as
+        self._lock = threading.RLock()
+        self._closed = False
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM meta").fetchone()  # only now it is that moment
+
+    @contextmanager
+    def read(self) -> Iterator[SqliteReadTransaction]:
+        with self._lock:
+            if self._closed:
+                raise ClosedError("The database was closed")
+            try:
+                yield SqliteReadTransaction(self._connection)
+            except sqlite3.Error as error:
+                raise _translated(error, self._shown_as) from None
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._connection.close()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _new_node_id(connection: sqlite3.Connection) -> int:

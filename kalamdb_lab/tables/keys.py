@@ -18,7 +18,7 @@ from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import ColumnDef, TableDef
 from kalamdb_lab.model.values import from_storage
 from kalamdb_lab.partitions.commit_log import CommitLog
-from kalamdb_lab.partitions.partition import fold_rows
+from kalamdb_lab.partitions.partition import Partition, fold_rows, key_reader
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.segments.keys import SegmentKeys
 from kalamdb_lab.segments.reader import SegmentReader
@@ -46,13 +46,12 @@ class KeyLookup:
 
         Within a commit the answer holds until the commit ends.
         """
-        with self._log.at_newest([key]):
-            return self._find(table, key, values)
+        with self._log.visible([key]) as state:
+            return self._find(table, state.partition(key), values)
 
     def _find(
-        self, table: TableDef, key: PartitionKey, values: Sequence[StorageValue]
+        self, table: TableDef, partition: Partition, values: Sequence[StorageValue]
     ) -> dict[StorageValue, int]:
-        partition = self._log.partition(key)
         found: dict[StorageValue, int] = {}
         missing: list[StorageValue] = []
         for value in values:
@@ -74,8 +73,8 @@ class KeyLookup:
         self, table: TableDef, key: PartitionKey, versions: dict[StorageValue, int]
     ) -> dict[StorageValue, tuple[int, Row]]:
         """Return (version, row) of live versions by key, hot or flushed, in the newest schema."""
-        with self._log.at_newest([key]):
-            held = self._log.partition(key)
+        with self._log.visible([key]) as state:
+            held = state.partition(key)
             hot_rows = {seq: held.rows.get(seq) for seq in versions.values()}
             views = held.segment_views(table)
         found: dict[StorageValue, tuple[int, Row]] = {}
@@ -99,6 +98,23 @@ class KeyLookup:
                 for seq, row in zip(seqs, storage_rows(table, rows), strict=True):
                     found[flushed[seq]] = (seq, row)
         return found
+
+    def key_of(self, table: TableDef, key: PartitionKey, seq: int) -> StorageValue:
+        """Return the primary key of a version that the partition holds, removed or not."""
+        column = table.primary_key
+        assert column is not None
+        with self._log.visible([key]) as state:
+            partition = state.partition(key)
+            hot = partition.rows.get(seq)
+            if hot is not None:
+                return key_reader(table, hot[0])(hot[1])
+            views = partition.segment_views(table)
+        for view in views:
+            if view.meta.min_seq <= seq <= view.meta.max_seq:
+                rows = self._reader.read_rows(view.meta, table, [column.name], [seq])
+                if rows.num_rows:
+                    return storage_from_array(rows.column(column.name), column.data_type)[0]
+        return None
 
 
 def storage_rows(table: TableDef, rows: pa.Table) -> list[Row]:

@@ -10,13 +10,18 @@ import pyarrow.compute as pc
 
 from kalamdb_lab.arrow.arrays import storage_from_array
 from kalamdb_lab.catalog.keeper import SystemKeeper
-from kalamdb_lab.errors import DuplicateKeyError, NotNullError, ReadOnlyError
+from kalamdb_lab.errors import (
+    DuplicateKeyError,
+    NotNullError,
+    ReadOnlyError,
+    TransactionStateError,
+)
 from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
 from kalamdb_lab.partitions.bulk import append_bulk
-from kalamdb_lab.partitions.commit_log import Commit, CommitLog
+from kalamdb_lab.partitions.commit_log import Commit, CommitLog, RowCommit
 from kalamdb_lab.partitions.eviction import evict_expired
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.partitions.segment_home import SegmentHome
@@ -74,7 +79,15 @@ class TableWriter:
         self.bulk_rows = bulk_rows
 
     def check_current(self, table: TableDef) -> None:
-        """Raise `SchemaChangedError` if the table is no longer as the statement was planned."""
+        """Raise `SchemaChangedError` if the table is no longer as the statement was planned.
+
+        Raises
+        ------
+        TransactionStateError
+            For a STREAM table inside a transaction.
+        """
+        if table.kind is TableKind.STREAM and self._log.is_in_transaction:
+            raise TransactionStateError("STREAM tables take no part in transactions")
         now = self._table_by_key(table.table_key)
         if now is None or now.schema_version != table.schema_version or now.kind is not table.kind:
             raise SchemaChangedError
@@ -87,7 +100,7 @@ class TableWriter:
 
     def insert(
         self,
-        commit: Commit,
+        commit: RowCommit,
         table: TableDef,
         partition: PartitionKey,
         rows: Sequence[Row],
@@ -121,7 +134,7 @@ class TableWriter:
 
     def taken(
         self,
-        commit: Commit,
+        commit: RowCommit,
         table: TableDef,
         partition: PartitionKey,
         values: Sequence[StorageValue],
@@ -139,10 +152,11 @@ class TableWriter:
         found = self.keys.find(table, partition, values)
         return {value: seq for value, seq in found.items() if seq not in expired}
 
-    def _evict(self, commit: Commit, table: TableDef, partition: PartitionKey) -> frozenset[int]:
+    def _evict(self, commit: RowCommit, table: TableDef, partition: PartitionKey) -> frozenset[int]:
         """Stage the end of expired events, and return their versions: they are still in memory."""
         if table.options.ttl_seconds is None:
             return frozenset()
+        assert isinstance(commit, Commit), "streams take no part in transactions"
         before_us = commit.at_us - table.options.ttl_seconds * 1_000_000
         with self._log.at_newest([partition]):
             expired = self._log.partition(partition).expired_seqs(before_us)
@@ -151,7 +165,7 @@ class TableWriter:
 
     def insert_arrow(
         self,
-        commit: Commit,
+        commit: RowCommit,
         table: TableDef,
         partition: PartitionKey,
         rows: pa.Table,
@@ -160,13 +174,14 @@ class TableWriter:
     ) -> list[SegmentMeta]:
         """Insert many rows (all columns of the newest schema, canonical types) as segments.
 
-        Small batches and STREAM tables become log entries as `insert` makes them; then the
-        returned list is empty.
+        Small batches, those of transactions and of STREAM tables become log entries as `insert`
+        makes them; then the returned list is empty.
         """
         for column in table.columns:
             if not column.nullable and rows.column(column.name).null_count:
                 raise null_error(table, column)
-        if table.kind is TableKind.STREAM or rows.num_rows < self.bulk_rows:
+        few = rows.num_rows < self.bulk_rows
+        if table.kind is TableKind.STREAM or few or not isinstance(commit, Commit):
             plain = storage_rows(table, rows)
             self.insert(commit, table, partition, plain, keys_are_new=keys_are_new)
             return []

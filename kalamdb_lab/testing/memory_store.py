@@ -56,6 +56,10 @@ class MemoryStore:
         self._check_usable()
         yield MemoryTransaction(self._state)
 
+    def hold(self) -> MemoryHeldRead:
+        self._check_usable()
+        return MemoryHeldRead(self._state)
+
     @contextmanager
     def write(self) -> Iterator[MemoryTransaction]:
         self._check_usable()
@@ -78,6 +82,22 @@ class MemoryStore:
 
     def close(self) -> None:
         self._closed = True
+
+
+class MemoryHeldRead:
+    """A state that nobody changes any more: a writer works on a copy."""
+
+    def __init__(self, state: _State) -> None:
+        self._state: _State | None = state
+
+    @contextmanager
+    def read(self) -> Iterator[MemoryTransaction]:
+        if self._state is None:
+            raise ClosedError("The database was closed")
+        yield MemoryTransaction(self._state)
+
+    def close(self) -> None:
+        self._state = None
 
 
 class MemoryTransaction:

@@ -1,0 +1,137 @@
+"""What one open transaction sees: a snapshot of the log, and its own changes over it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from kalamdb_lab.clock import Clock
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.partitions.partition import Partition, SeqNumbers, loaded
+from kalamdb_lab.partitions.payload import Row, RowChanges
+from kalamdb_lab.store.log import Store
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedRows:
+    """What one statement of a transaction changed in one partition.
+
+    Attributes
+    ----------
+    first_seq : int
+        The number of its first row within the transaction. COMMIT gives it another one.
+    """
+
+    partition: PartitionKey
+    table: TableDef
+    first_seq: int
+    changes: RowChanges
+
+
+class TransactionView:
+    """The partitions as they were when the transaction began, with what it changed since.
+
+    Own changes take numbers above the snapshot's, which mean nothing outside: at COMMIT they are
+    appended to the log, and numbered, in the order in which they were made.
+
+    Attributes
+    ----------
+    base_seq : int
+        The number of the log that the snapshot stands at.
+    staged : list of StagedRows
+        In the order in which they were made.
+    """
+
+    def __init__(self, store: Store, clock: Clock, seq_numbers: SeqNumbers) -> None:
+        self._clock = clock
+        self._seq_numbers = seq_numbers
+        self._lock = threading.RLock()
+        self._number = next(_numbers)
+        self._partitions: dict[PartitionKey, Partition] = {}
+        self._held = store.hold()
+        with self._held.read() as transaction:
+            self.base_seq = transaction.last_seq()
+        self._last_seq = self.base_seq
+        self.staged: list[StagedRows] = []
+
+    @property
+    def applied_seq(self) -> int:
+        """The number up to which this view has changes, its own included."""
+        return self._last_seq
+
+    @property
+    def position(self) -> int:
+        """A negative number that no other state of this process shares."""
+        return -((self._number << 32) + len(self.staged))
+
+    @contextmanager
+    def loaded(self, wanted: Sequence[PartitionKey]) -> Iterator[None]:
+        """Hold the view as it is, with these partitions loaded, during the block."""
+        with self._lock:
+            missing = [key for key in wanted if key not in self._partitions]
+            if missing:
+                with self._held.read() as transaction:
+                    for key in missing:
+                        self._partitions[key] = loaded(key, transaction, self._seq_numbers)
+            yield
+
+    def partition(self, key: PartitionKey) -> Partition:
+        """Return a partition of the snapshot with the changes of this transaction."""
+        with self.loaded([key]):
+            return self._partitions[key]
+
+    def scopes(self, table_key: int) -> list[str]:
+        """Return the scopes in which a table has or had rows, in ascending order."""
+        with self._held.read() as transaction:
+            known = set(transaction.scopes(table_key))
+        return sorted(known | {s.partition.scope for s in self.staged if _of(s, table_key)})
+
+    @contextmanager
+    def commit(self) -> Iterator[StagedCommit]:
+        """Take over what the block stages; nothing of it if the block raises."""
+        with self._lock:
+            commit = StagedCommit(self._clock.now_us(), self._last_seq)
+            yield commit
+            for rows in commit.rows:
+                self.partition(rows.partition).add_rows(rows.first_seq, commit.at_us, rows.changes)
+            self._last_seq = commit.last_seq
+            self.staged += commit.rows
+
+    def close(self) -> None:
+        """Let go of the snapshot."""
+        self._held.close()
+
+
+class StagedCommit:
+    """The commit of one statement inside a transaction; see `commit_log.Commit`."""
+
+    def __init__(self, at_us: int, last_seq: int) -> None:
+        self.at_us = at_us
+        self.last_seq = last_seq
+        self.rows: list[StagedRows] = []
+
+    def append_rows(
+        self,
+        partition: PartitionKey,
+        table: TableDef,
+        rows: Sequence[Row],
+        *,
+        replaces: Sequence[int] = (),
+        deleted: Sequence[int] = (),
+    ) -> int:
+        """Stage row versions and removals; return the number of the first, for now."""
+        first = self.last_seq + 1
+        changes = RowChanges(table.schema_version, list(rows), list(replaces), list(deleted))
+        self.rows.append(StagedRows(partition, table, first, changes))
+        self.last_seq += len(rows) + len(deleted)
+        return first
+
+
+def _of(staged: StagedRows, table_key: int) -> bool:
+    return staged.partition.table_key == table_key

@@ -1,0 +1,1 @@
+"""Several statements as one commit."""

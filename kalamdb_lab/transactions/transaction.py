@@ -1,0 +1,236 @@
+"""Transactions: snapshot isolation, and the first committer wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+from kalamdb_lab.authorization.gateway import authorize_write
+from kalamdb_lab.errors import BusyError, ConflictError, TransactionStateError
+from kalamdb_lab.model.context import ExecutionContext
+from kalamdb_lab.model.datatypes import StorageValue
+from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.tables import TableDef, TableKind
+from kalamdb_lab.partitions.commit_log import CommitLog
+from kalamdb_lab.partitions.leases import Leases
+from kalamdb_lab.partitions.transaction_view import StagedRows, TransactionView
+from kalamdb_lab.tables.keys import KeyLookup, shown
+
+
+class SessionTransaction:
+    """The transaction that a session has open, if it has one.
+
+    Nothing of it is visible to anyone else before `commit`, and nothing stays of it after
+    `rollback`; it takes no lock before `commit`.
+
+    Parameters
+    ----------
+    table_by_key : callable
+        The present definition of a table by its key.
+    leases : Leases
+        Keep the segment files of the snapshot while the transaction is open.
+    """
+
+    def __init__(
+        self,
+        log: CommitLog,
+        keys: KeyLookup,
+        table_by_key: Callable[[int], TableDef | None],
+        leases: Leases,
+    ) -> None:
+        self._log = log
+        self._keys = keys
+        self._table_by_key = table_by_key
+        self._leases = leases
+        self._view: TransactionView | None = None
+        self._held = ExitStack()
+
+    @property
+    def view(self) -> TransactionView | None:
+        """What the statements of the session see; None outside a transaction."""
+        return self._view
+
+    @property
+    def is_open(self) -> bool:
+        """True between BEGIN and COMMIT or ROLLBACK."""
+        return self._view is not None
+
+    def begin(self) -> None:
+        """Take the snapshot; raises `TransactionStateError` if a transaction is open."""
+        if self._view is not None:
+            raise TransactionStateError(
+                "A transaction is already active; COMMIT or ROLLBACK it first"
+            )
+        with ExitStack() as held:
+            view = self._log.begin()
+            held.callback(view.close)
+            held.enter_context(self._leases.holding(view.base_seq))
+            self._held = held.pop_all()
+        self._view = view
+
+    def commit(self, context: ExecutionContext) -> int:
+        """Make all changes durable and visible in one commit; return how many rows changed.
+
+        The transaction is over afterwards, but for a `BusyError`: then COMMIT may be tried again.
+
+        Raises
+        ------
+        ConflictError
+            If a row that it changed, a key that it took, or a table that it wrote was changed
+            by others since its snapshot. Nothing of it stays.
+        TransactionStateError
+            If none is open.
+        """
+        view = self._active()
+        try:
+            count = self._publish(view, context) if view.staged else 0
+        except BusyError:
+            raise
+        except BaseException:
+            self._end()
+            raise
+        self._end()
+        return count
+
+    def rollback(self) -> None:
+        """Forget all changes; raises `TransactionStateError` if no transaction is open."""
+        self._active()
+        self._end()
+
+    def close(self) -> None:
+        """Roll back what is open, if anything is."""
+        if self._view is not None:
+            self._end()
+
+    @contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """Roll a transaction back that the block began and, by failing, did not end."""
+        before = self._view
+        try:
+            yield
+        except BaseException:
+            if self._view is not None and self._view is not before:
+                self._end()
+            raise
+
+    def _active(self) -> TransactionView:
+        if self._view is None:
+            raise TransactionStateError("There is no active transaction")
+        return self._view
+
+    def _end(self) -> None:
+        self._view = None
+        self._held.close()
+
+    # --- COMMIT --------------------------------------------------------------------------------
+
+    def _publish(self, view: TransactionView, context: ExecutionContext) -> int:
+        written = _by_partition(view)
+        count = 0
+        with self._log.statement(), self._log.commit() as commit:
+            for partition in written.values():
+                self._check(partition, view, context)
+            final: dict[int, int] = {}
+            for staged in view.staged:
+                changes = staged.changes
+                first = commit.append_rows(
+                    staged.partition,
+                    staged.table,
+                    changes.rows,
+                    replaces=[final.get(seq, seq) for seq in changes.replaces],
+                    deleted=[final.get(seq, seq) for seq in changes.deleted],
+                )
+                for offset in range(len(changes.rows)):
+                    final[staged.first_seq + offset] = first + offset
+                count += len(changes.rows) + len(changes.deleted)
+        return count
+
+    def _check(self, written: _Written, view: TransactionView, context: ExecutionContext) -> None:
+        """Raise `ConflictError` unless all that the partition's changes rest on is still so."""
+        table = written.table
+        now = self._table_by_key(table.table_key)
+        if now is None:
+            raise _conflict(f"{table.table_id} was dropped")
+        if any(staged.table.schema_version != now.schema_version for staged in written.staged):
+            raise _conflict(f"{table.table_id} was altered")
+        if now.kind is TableKind.SHARED:
+            authorize_write(now, context)  # the right may have gone since the statement
+        key = written.partition
+        changed = written.changed(view.base_seq)
+        with self._log.at_newest([key]):
+            partition = self._log.partition(key)
+            gone = next((seq for seq in changed if not partition.holds_live(seq, now)), None)
+        if gone is not None:
+            raise _conflict(f"{self._row(written, view, gone)} was changed")
+        if table.primary_key is not None:
+            offered = _live_keys(view, key, table)
+            for value, seq in self._keys.find(table, key, offered).items():
+                if seq not in changed:
+                    name = f"{table.primary_key.name} = {shown(value, table.primary_key)}"
+                    raise _conflict(f"primary key {name} of {table.table_id} was taken")
+
+    def _row(self, written: _Written, view: TransactionView, seq: int) -> str:
+        """Name a row of the snapshot by its key, which its user has seen."""
+        table = written.table
+        column = table.primary_key
+        if column is None:
+            return f"a row of {table.table_id}"
+        value = written.key_of_replaced(seq)
+        if value is None:
+            with self._log.statement(view):
+                value = self._keys.key_of(table, written.partition, seq)
+        return f"{table.table_id} {column.name} = {shown(value, column)}"
+
+
+@dataclass(slots=True)
+class _Written:
+    """What a transaction changed in one partition."""
+
+    partition: PartitionKey
+    table: TableDef
+    staged: list[StagedRows] = field(default_factory=list)
+
+    def changed(self, base_seq: int) -> dict[int, None]:
+        """Return the versions of the snapshot that were replaced or deleted, in order."""
+        return {
+            seq: None
+            for staged in self.staged
+            for seq in (*staged.changes.replaces, *staged.changes.deleted)
+            if 0 < seq <= base_seq
+        }
+
+    def key_of_replaced(self, seq: int) -> StorageValue:
+        """Return the key of a version that was replaced: its successor has the same one."""
+        at = _key_at(self.table)
+        for staged in self.staged:
+            for row, replaced in zip(staged.changes.rows, staged.changes.replaces, strict=False):
+                if replaced == seq:
+                    return cast("StorageValue", row[at])
+        return None
+
+
+def _by_partition(view: TransactionView) -> dict[PartitionKey, _Written]:
+    written: dict[PartitionKey, _Written] = {}
+    for staged in view.staged:
+        found = written.get(staged.partition)
+        if found is None:
+            found = written[staged.partition] = _Written(staged.partition, staged.table)
+        found.staged.append(staged)
+    return written
+
+
+def _live_keys(view: TransactionView, key: PartitionKey, table: TableDef) -> list[StorageValue]:
+    """Return the keys of the rows that the transaction added and still has."""
+    at = _key_at(table)
+    rows = view.partition(key).live_rows()
+    return [row[at] for seq, _, row in rows if seq > view.base_seq]
+
+
+def _key_at(table: TableDef) -> int:
+    return next(at for at, column in enumerate(table.columns) if column.primary_key)
+
+
+def _conflict(what: str) -> ConflictError:
+    return ConflictError(f"Conflict: {what} since this transaction began; run it again")
