@@ -1,0 +1,121 @@
+"""Any interleaving of three sessions agrees with a plain model of snapshot isolation."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import kalamdb_lab as kalam
+
+_names = itertools.count()
+_key = st.integers(0, 3)
+_action = st.one_of(
+    st.sampled_from([("BEGIN",), ("COMMIT",), ("ROLLBACK",), ("flush",), ("compact",)]),
+    st.tuples(st.just("insert"), _key),
+    st.tuples(st.just("update"), _key),
+    st.tuples(st.just("delete"), _key),
+    st.tuples(st.just("upsert"), _key),
+    st.tuples(st.just("move"), _key),
+)
+_steps = st.lists(st.tuples(st.integers(0, 2), _action), max_size=25)
+
+
+class _Model:
+    """Rows by key as (value, version); a transaction is a copy, and what it rests on."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, tuple[int, int]] = {}
+        self.version = itertools.count(1)
+        self.open: dict[int, tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]] = {}
+
+    def seen_by(self, who: int) -> dict[int, tuple[int, int]]:
+        return self.open[who][1] if who in self.open else self.rows
+
+    def begin(self, who: int) -> str | None:
+        if who in self.open:
+            return "TRANSACTION_STATE"
+        self.open[who] = (dict(self.rows), dict(self.rows))
+        return None
+
+    def commit(self, who: int) -> str | None:
+        if who not in self.open:
+            return "TRANSACTION_STATE"
+        base, own = self.open.pop(who)
+        touched = {key for key in base.keys() | own.keys() if base.get(key) != own.get(key)}
+        for key in touched:
+            if self.rows.get(key) != base.get(key):
+                is_own_key_free = key not in base and key not in own
+                if not is_own_key_free:
+                    return "CONFLICT"
+        for key in touched:
+            if key in own:
+                self.rows[key] = own[key]
+            else:
+                self.rows.pop(key, None)
+        return None
+
+    def change(self, who: int, action: str, key: int, value: int) -> str | None:
+        rows = self.seen_by(who)
+        if action == "insert" and key in rows:
+            return "DUPLICATE_KEY"
+        if action in ("insert", "upsert") or (action == "update" and key in rows):
+            rows[key] = (value, next(self.version))
+        elif action == "delete":
+            rows.pop(key, None)
+        elif action == "move":
+            for other in [k for k in rows if k >= key]:
+                rows[other] = (rows[other][0] + value, next(self.version))
+        return None
+
+
+_SQL = {
+    "insert": "INSERT INTO t VALUES ($1, $2)",
+    "update": "UPDATE t SET v = $2 WHERE k = $1",
+    "delete": "DELETE FROM t WHERE k = $1 AND $2 > 0",
+    "upsert": "INSERT INTO t VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
+    "move": "UPDATE t SET v = v + $2 WHERE k >= $1",
+}
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=_steps)
+def test_every_interleaving_agrees_with_the_model(studio: Any, steps: list[Any]) -> None:
+    name = f"law_{next(_names)}"
+    root = studio.session(namespace="default")
+    root.execute(f"CREATE NAMESPACE {name}")
+    root.execute(f"CREATE TABLE {name}.t (k INT PRIMARY KEY, v BIGINT)")
+    sessions = [studio.session(namespace=name) for _ in range(3)]
+    model = _Model()
+    for value, (who, (action, *rest)) in enumerate(steps, start=1):
+        session = sessions[who]
+        code = None
+        try:
+            match action:
+                case "flush" | "compact":
+                    root.execute(f"STORAGE {action.upper()} TABLE {name}.t")
+                case "BEGIN" | "COMMIT" | "ROLLBACK":
+                    session.execute(action)
+                case _:
+                    session.execute(_SQL[action], [rest[0], value])
+        except kalam.KalamError as error:
+            code = error.code
+        match action:
+            case "flush" | "compact":
+                expected = None
+            case "BEGIN":
+                expected = model.begin(who)
+            case "COMMIT":
+                expected = model.commit(who)
+            case "ROLLBACK":
+                expected = None if model.open.pop(who, None) else "TRANSACTION_STATE"
+            case _:
+                expected = model.change(who, action, rest[0], value)
+        assert code == expected, (action, who)
+        for other, reader in enumerate(sessions):
+            rows = {k: v for k, v in reader.execute("SELECT k, v FROM t")}
+            assert rows == {k: v for k, (v, _) in model.seen_by(other).items()}, (action, other)
+    for session in sessions:
+        session.close()
