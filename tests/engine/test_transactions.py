@@ -95,7 +95,9 @@ def test_rollback_leaves_nothing(tracks: Session) -> None:
 def test_a_failing_statement_is_undone_alone(tracks: Session, refused: Any) -> None:
     tracks.execute("BEGIN")
     tracks.execute("INSERT INTO tracks VALUES (5, 'Fog')")
-    assert refused(tracks, "INSERT INTO tracks VALUES (6, 'Ice'), (5, 'Fog')").code == "DUPLICATE_KEY"
+    assert (
+        refused(tracks, "INSERT INTO tracks VALUES (6, 'Ice'), (5, 'Fog')").code == "DUPLICATE_KEY"
+    )
     assert refused(tracks, "INSERT INTO tracks VALUES (6, NULL)").code == "NOT_NULL"
     assert refused(tracks, "INSERT INTO tracks VALUES (2, 'Hill')").code == "DUPLICATE_KEY"
     assert refused(tracks, "INSERT INTO tracks VALUES ('six', 'Ice')").code == "TYPE_MISMATCH"
@@ -161,7 +163,10 @@ def test_the_first_committer_wins(
 @pytest.mark.parametrize(
     ("mine", "theirs"),
     [
-        ("UPDATE tracks SET title = 'a' WHERE id = 1", "UPDATE tracks SET title = 'b' WHERE id = 2"),
+        (
+            "UPDATE tracks SET title = 'a' WHERE id = 1",
+            "UPDATE tracks SET title = 'b' WHERE id = 2",
+        ),
         ("INSERT INTO tracks VALUES (41, 'a')", "INSERT INTO tracks VALUES (42, 'b')"),
         ("DELETE FROM tracks WHERE id = 4", "STORAGE FLUSH TABLE tracks"),
         ("UPDATE tracks SET title = 'a' WHERE id = 1", "STORAGE COMPACT TABLE tracks"),
@@ -193,7 +198,9 @@ def test_a_key_may_be_given_up_and_taken_again(tracks: Session, dora: Session) -
     tracks.execute("BEGIN")
     tracks.execute("DELETE FROM tracks WHERE id = 1")
     tracks.execute("INSERT INTO tracks VALUES (1, 'Noon')")
-    tracks.execute("INSERT INTO tracks VALUES (4, 'Ebb') ON CONFLICT (id) DO UPDATE SET title = 'Ebb'")
+    tracks.execute(
+        "INSERT INTO tracks VALUES (4, 'Ebb') ON CONFLICT (id) DO UPDATE SET title = 'Ebb'"
+    )
     tracks.execute("COMMIT")
     assert _rows(dora) == [(1, "Noon"), (2, "Hill"), (3, "Rain"), (4, "Ebb")]
 
@@ -424,7 +431,9 @@ def test_money_moved_by_two_processes_is_neither_lost_nor_made(tmp_path: Path) -
         )
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", TRANSFER, str(path), str(seed)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", TRANSFER, str(path), str(seed)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for seed in (1, 2)
     ]
@@ -439,5 +448,7 @@ def test_money_moved_by_two_processes_is_neither_lost_nor_made(tmp_path: Path) -
     with kalam.open(path) as db:
         session = db.session()
         session.execute("STORAGE COMPACT TABLE accounts")
-        assert session.execute("SELECT sum(cents), min(cents) >= 0 FROM accounts").rows() == [(500, True)]
+        assert session.execute("SELECT sum(cents), min(cents) >= 0 FROM accounts").rows() == [
+            (500, True)
+        ]
         assert session.execute("SELECT count(*) FROM transfers").rows()[0][0] > 0
