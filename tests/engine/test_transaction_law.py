@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kalamdb_lab as kalam
+from kalamdb_lab.engine.session import Session
 
 _names = itertools.count()
 _ACTIONS = (
@@ -16,8 +18,8 @@ _ACTIONS = (
 )
 _steps = st.lists(
     st.tuples(st.integers(0, 2), st.sampled_from(_ACTIONS), st.integers(0, 2)),
-    min_size=5,
-    max_size=25,
+    min_size=15,
+    max_size=40,
 )
 
 
@@ -68,6 +70,20 @@ class _Model:
                 rows[other] = (rows[other][0] + value, next(self.version))
         return None
 
+    def step(self, who: int, action: str, key: int, value: int) -> str | None:
+        """Return the code of the error that the action must end with, None for none."""
+        match action:
+            case "flush" | "compact":
+                return None
+            case "BEGIN":
+                return self.begin(who)
+            case "COMMIT":
+                return self.commit(who)
+            case "ROLLBACK":
+                return None if self.open.pop(who, None) else "TRANSACTION_STATE"
+            case _:
+                return self.change(who, action, key, value)
+
 
 _SQL = {
     "insert": "INSERT INTO t VALUES ($1, $2)",
@@ -78,7 +94,21 @@ _SQL = {
 }
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def _run(session: Session, namespace: str, action: str, key: int, value: int) -> str | None:
+    try:
+        if action in ("flush", "compact"):
+            session.execute(f"STORAGE {action.upper()} TABLE {namespace}.t")
+        elif action in _SQL:
+            session.execute(_SQL[action], [key, value])
+        else:
+            session.execute(action)
+    except kalam.KalamError as error:
+        return error.code
+    return None
+
+
+@pytest.mark.slow
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_steps)
 def test_every_interleaving_agrees_with_the_model(studio: Any, steps: list[Any]) -> None:
     name = f"law_{next(_names)}"
@@ -95,32 +125,12 @@ def test_every_interleaving_agrees_with_the_model(studio: Any, steps: list[Any])
         sessions[who].execute("BEGIN")
         model.begin(who)
     for value, (who, action, key) in enumerate(steps, start=1):
-        session = sessions[who]
-        code = None
-        try:
-            match action:
-                case "flush" | "compact":
-                    root.execute(f"STORAGE {action.upper()} TABLE {name}.t")
-                case "BEGIN" | "COMMIT" | "ROLLBACK":
-                    session.execute(action)
-                case _:
-                    session.execute(_SQL[action], [key, value])
-        except kalam.KalamError as error:
-            code = error.code
-        match action:
-            case "flush" | "compact":
-                expected = None
-            case "BEGIN":
-                expected = model.begin(who)
-            case "COMMIT":
-                expected = model.commit(who)
-            case "ROLLBACK":
-                expected = None if model.open.pop(who, None) else "TRANSACTION_STATE"
-            case _:
-                expected = model.change(who, action, key, value)
+        runner = root if action in ("flush", "compact") else sessions[who]
+        code = _run(runner, name, action, key, value)
+        expected = model.step(who, action, key, value)
         assert code == expected, (action, who)
         for other, reader in enumerate(sessions):
-            rows = {k: v for k, v in reader.execute("SELECT k, v FROM t")}
+            rows = dict(reader.execute("SELECT k, v FROM t").rows())
             assert rows == {k: v for k, (v, _) in model.seen_by(other).items()}, (action, other)
     for session in sessions:
         session.close()
