@@ -1,4 +1,4 @@
-"""Names of the system namespace: refused before anything is looked up, wherever they stand."""
+"""Names that a role may not say: refused before anything is looked up, wherever they stand."""
 
 from __future__ import annotations
 
@@ -7,10 +7,24 @@ from dataclasses import fields, is_dataclass
 
 from sqlglot import exp
 
-from kalamdb_lab.authorization.gateway import authorize_kind, authorize_namespace
+from kalamdb_lab.authorization.gateway import (
+    authorize_all_users,
+    authorize_kind,
+    authorize_namespace,
+)
 from kalamdb_lab.model.ids import SYSTEM_NAMESPACE
 from kalamdb_lab.model.roles import Role
-from kalamdb_lab.sql.statements import Statement
+from kalamdb_lab.sql.statements import (
+    AlterNamespace,
+    CreateNamespace,
+    DropNamespace,
+    Statement,
+    UseNamespace,
+)
+
+ALL_USERS = "all_users"
+_NAMED_BY_NAMESPACE = (CreateNamespace, AlterNamespace, DropNamespace, UseNamespace)
+"""What ``name`` is in these; elsewhere it is a column or the text that a storage is shown by."""
 
 
 def authorize_statement(statement: Statement, role: Role) -> None:
@@ -19,13 +33,42 @@ def authorize_statement(statement: Statement, role: Role) -> None:
     Raises
     ------
     PermissionDeniedError
-        For the kind of the statement first, then for a name in the system namespace.
+        For the kind of the statement first, then for a name in the system namespace, then for
+        ``all_users``.
     """
     authorize_kind(statement.kind, role)
-    if role >= Role.DBA or SYSTEM_NAMESPACE not in statement.text.lower():
+    if role >= Role.DBA:
         return
-    for namespace in _namespaces(statement):
-        authorize_namespace(namespace.lower(), role)
+    text = statement.text.lower()
+    if SYSTEM_NAMESPACE in text:
+        for namespace in _namespaces(statement):
+            authorize_namespace(namespace.lower(), role)
+    if ALL_USERS in text and any(map(_reads_all_users, _trees(statement))):
+        authorize_all_users(role)
+
+
+def authorize_tree(tree: exp.Expression, role: Role) -> None:
+    """Refuse what a role may not name in a query, whether or not it exists."""
+    if role < Role.DBA:
+        for namespace in _namespaces(tree):
+            authorize_namespace(namespace.lower(), role)
+        if _reads_all_users(tree):
+            authorize_all_users(role)
+
+
+def _reads_all_users(tree: exp.Expression) -> bool:
+    return any(call.name.lower() == ALL_USERS for call in tree.find_all(exp.Anonymous))
+
+
+def _trees(value: object) -> Iterator[exp.Expression]:
+    if isinstance(value, exp.Expression):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _trees(item)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _trees(getattr(value, field.name))
 
 
 def _namespaces(value: object) -> Iterator[str]:
@@ -39,9 +82,13 @@ def _namespaces(value: object) -> Iterator[str]:
     elif is_dataclass(value):
         for field in fields(value):
             held = getattr(value, field.name)
+            if held is None:
+                continue
             if field.name in ("table", "view"):
                 yield from held[:-1]
-            elif field.name in ("name", "namespace") and isinstance(held, str):
+            elif field.name == "namespace" or (
+                field.name == "name" and isinstance(value, _NAMED_BY_NAMESPACE)
+            ):
                 yield held
             else:
                 yield from _namespaces(held)

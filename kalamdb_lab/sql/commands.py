@@ -160,6 +160,21 @@ class DropUser(Statement):
     if_exists: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetUserStorage(Statement):
+    """The storage of a user's own rows; no SQL says it, `Session.set_user_storage` does.
+
+    Attributes
+    ----------
+    storage_id : str or None
+        None for the storage of each table.
+    """
+
+    kind = "ALTER USER"
+    user_id: str
+    storage_id: str | None
+
+
 # Storages
 
 

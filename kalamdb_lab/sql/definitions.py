@@ -35,7 +35,7 @@ def create_table(cursor: Cursor) -> s.CreateTable:
     has_columns = cursor.accept("(")
     if has_columns:
         columns, key = _table_elements(cursor)
-    options = _options(cursor) if cursor.accept("WITH") else ()
+    options = with_options(cursor) if cursor.accept("WITH") else ()
     if not has_columns:
         if not cursor.accept("AS"):
             raise cursor.missing("( or AS after the table name")
@@ -149,7 +149,7 @@ def _access_level(cursor: Cursor) -> s.SetAccessLevel:
     if not cursor.accept("TBLPROPERTIES"):
         raise cursor.missing("TBLPROPERTIES or ACCESS LEVEL after SET")
     at = cursor.at
-    options = _options(cursor)
+    options = with_options(cursor)
     for option, _ in options:
         if option != "ACCESS_LEVEL":
             raise cursor.located(
@@ -203,8 +203,8 @@ def _key_column(cursor: Cursor) -> str:
     return name
 
 
-def _options(cursor: Cursor) -> tuple[tuple[str, s.OptionValue], ...]:
-    """Return ``(name = literal, ...)``, names in upper case."""
+def with_options(cursor: Cursor) -> tuple[tuple[str, s.OptionValue], ...]:
+    """Read ``(name = literal, ...)`` behind WITH; names come in upper case, unchecked."""
     cursor.expect("(")
     options = [_option(cursor)]
     while cursor.accept(","):

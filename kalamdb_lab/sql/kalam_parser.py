@@ -12,6 +12,7 @@ from kalamdb_lab.model.ids import checked_user_id
 from kalamdb_lab.model.roles import Role
 from kalamdb_lab.sql import commands as c
 from kalamdb_lab.sql import statements as s
+from kalamdb_lab.sql import storage_statements
 from kalamdb_lab.sql.cursor import Cursor
 
 
@@ -68,7 +69,10 @@ def show(cursor: Cursor) -> s.Statement:
             statement = read(cursor)
             cursor.end()
             return statement
-    raise cursor.missing("NAMESPACES, TABLES, STORAGES, STATS, MANIFEST or USERS after SHOW")
+    raise cursor.missing(
+        "NAMESPACES, TABLES, STORAGES, STATS, MANIFEST, JOBS, LIVE QUERIES, USERS or BACKUPS "
+        "after SHOW"
+    )
 
 
 def _show_tables(cursor: Cursor) -> c.ShowTables:
@@ -88,6 +92,12 @@ def _show_manifest(cursor: Cursor) -> c.ShowManifest:
     return c.ShowManifest(table=table, **cursor.place())
 
 
+def _show_backups(cursor: Cursor) -> c.ShowBackups:
+    cursor.expect("FOR", "DATABASE")
+    namespace = cursor.plain_name("a namespace name", "FOR DATABASE")
+    return c.ShowBackups(namespace=namespace, **cursor.place())
+
+
 _SHOW: dict[tuple[str, ...], Callable[[Cursor], s.Statement]] = {
     ("NAMESPACES",): lambda cursor: c.ShowNamespaces(**cursor.place()),
     ("TABLES",): _show_tables,
@@ -95,6 +105,10 @@ _SHOW: dict[tuple[str, ...], Callable[[Cursor], s.Statement]] = {
     ("STATS",): _show_stats,
     ("MANIFEST",): _show_manifest,
     ("USERS",): lambda cursor: c.ShowUsers(**cursor.place()),
+    ("JOBS",): lambda cursor: c.ShowJobs(**cursor.place()),
+    ("LIVE", "QUERIES"): lambda cursor: c.ShowLiveQueries(**cursor.place()),
+    ("BACKUPS",): _show_backups,
+    ("BACKUP",): _show_backups,
 }
 
 
@@ -108,11 +122,13 @@ def _in_namespace(cursor: Cursor, after: str) -> str | None:
 
 
 def storage(cursor: Cursor) -> s.Statement:
-    """Read what follows STORAGE: FLUSH or COMPACT."""
+    """Read what follows STORAGE: FLUSH, COMPACT or CHECK."""
     if cursor.accept("FLUSH"):
         return _flush(cursor, "STORAGE FLUSH")
     if cursor.accept("COMPACT"):
         return _compact(cursor, "STORAGE COMPACT")
+    if cursor.accept("CHECK"):
+        return storage_statements.check_storage(cursor)
     raise cursor.missing("FLUSH, COMPACT or CHECK after STORAGE")
 
 
@@ -187,6 +203,7 @@ def create_user(cursor: Cursor) -> c.CreateUser:
         auth_type = AuthType.OAUTH
         if cursor.word() not in ("ROLE", "EMAIL") and not cursor.is_at_end():
             oauth = cursor.string("a quoted JSON object or ROLE after OAUTH")
+            masked = cursor.tokens[cursor.at - 1]  # one that is refused may hold a secret
     elif cursor.accept("INTERNAL"):
         auth_type = AuthType.INTERNAL
     else:

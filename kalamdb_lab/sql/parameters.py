@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kalamdb_lab.errors import ParametersError
 
 KINDS_WITH_PARAMETERS = frozenset(
-    {"SELECT", "INSERT", "UPDATE", "DELETE", "EXPLAIN", "EXECUTE AS", "SUBSCRIBE", "LIVE"}
+    {"SELECT", "INSERT", "UPDATE", "DELETE", "EXPLAIN", "EXECUTE AS", "SUBSCRIBE"}
 )
 
 

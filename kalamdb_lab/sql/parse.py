@@ -8,7 +8,14 @@ from typing import Final
 from sqlglot import TokenType
 
 from kalamdb_lab.errors import KalamError, NotSupportedError, SqlSyntaxError
-from kalamdb_lab.sql import definitions, dml, kalam_parser
+from kalamdb_lab.sql import (
+    administration,
+    definitions,
+    dml,
+    kalam_parser,
+    live,
+    storage_statements,
+)
 from kalamdb_lab.sql import statements as s
 from kalamdb_lab.sql.cursor import Cursor
 from kalamdb_lab.sql.parameters import refuse_placeholders
@@ -146,6 +153,8 @@ def _create(cursor: Cursor) -> s.Statement:
         return kalam_parser.create_user(cursor)
     if cursor.accept("NAMESPACE"):
         return kalam_parser.create_namespace(cursor)
+    if cursor.accept("STORAGE"):
+        return storage_statements.create_storage(cursor)
     return _unknown_object(cursor)
 
 
@@ -157,6 +166,8 @@ def _alter(cursor: Cursor) -> s.Statement:
         return kalam_parser.alter_user(cursor)
     if cursor.accept("NAMESPACE"):
         return kalam_parser.alter_namespace(cursor)
+    if cursor.accept("STORAGE"):
+        return storage_statements.alter_storage(cursor)
     return _unknown_object(cursor)
 
 
@@ -170,6 +181,8 @@ def _drop(cursor: Cursor) -> s.Statement:
         return kalam_parser.drop_user(cursor)
     if cursor.accept("NAMESPACE"):
         return kalam_parser.drop_namespace(cursor)
+    if cursor.accept("STORAGE"):
+        return storage_statements.drop_storage(cursor)
     return _unknown_object(cursor)
 
 
@@ -219,4 +232,19 @@ _FIRST_WORDS: Final[dict[str, Callable[[Cursor], s.Statement]]] = {
     "STORAGE": _after_first(kalam_parser.storage),
     "FLUSH": _after_first(kalam_parser.flush),
     "OPTIMIZE": _after_first(kalam_parser.optimize),
+    "VACUUM": _after_first(administration.vacuum),
+    "ANALYZE": _after_first(administration.analyze),
+    "REGISTER": _after_first(storage_statements.register_table),
+    "UNREGISTER": _after_first(storage_statements.unregister_table),
+    "BACKUP": _after_first(administration.backup),
+    "RESTORE": _after_first(administration.restore),
+    "KILL": _after_first(administration.kill),
+    "CANCEL": _after_first(administration.cancel),
+    "BEGIN": _after_first(administration.begin),
+    "START": _after_first(administration.start_transaction),
+    "COMMIT": _after_first(administration.commit),
+    "END": _after_first(administration.end),
+    "ROLLBACK": _after_first(administration.rollback),
+    "SUBSCRIBE": _after_first(live.subscribe),
+    "LIVE": _after_first(live.live),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from sqlglot import Token, TokenType, exp
 from sqlglot.errors import ErrorLevel, ParseError
@@ -19,6 +20,7 @@ from kalamdb_lab.sql.tree_checks import check_tree
 _EXPECTED_MARK = re.compile(r"Expect(?:ing|ed) ([()\[\]{}])")
 _NODES_PER_TOKEN = 60
 """sqlglot tries and gives up; a text that makes it try without end is refused."""
+_COSINE_DISTANCES = frozenset({"COSINE_DISTANCE", "LIST_COSINE_DISTANCE"})
 
 _RARE_WORDS = frozenset(
     {"FOR", "SAMPLE", "POSITIONAL", "PIVOT", "UNPIVOT", "SUMMARIZE", "TABLESAMPLE", "ROLLUP"}
@@ -69,8 +71,14 @@ def parse_query(text: str) -> exp.Expression:
 
 
 def parse_expression(text: str) -> exp.Expression:
-    """Return the tree of a text that is one scalar expression: a stored DEFAULT."""
+    """Return the tree of a text that is one scalar expression."""
     return expression_of(_only_statement(text))
+
+
+@lru_cache(maxsize=1_024)
+def parse_default(text: str) -> exp.Expression:
+    """Return the tree of a stored DEFAULT, parsed once: copy it before it goes into another."""
+    return parse_expression(text)
 
 
 def expression_of(statement: StatementTokens) -> exp.Expression:
@@ -120,6 +128,8 @@ def _parsed(statement: StatementTokens) -> exp.Expression:
         tree = trees[0] if len(trees) == 1 else None
         if tree is not None:
             check_tree(tree, statement)
+            if any(token.text.upper() in _COSINE_DISTANCES for token in tokens):
+                _name_cosine_distances(tree)
     except ParseError as error:
         raise _translated(error, statement) from None
     except (KalamError, RecursionError):
@@ -129,6 +139,13 @@ def _parsed(statement: StatementTokens) -> exp.Expression:
     if not isinstance(tree, exp.Expression):
         raise near(tokens[0], statement.source)
     return tree
+
+
+def _name_cosine_distances(tree: exp.Expr) -> None:
+    """Let a tree say COSINE_DISTANCE; sqlglot prints its own node as a function on lists."""
+    for node in list(tree.find_all(exp.CosineDistance)):
+        arguments = [node.this, node.expression]
+        node.replace(exp.Anonymous(this="COSINE_DISTANCE", expressions=arguments))
 
 
 def _translated(error: ParseError, statement: StatementTokens) -> SqlSyntaxError:
@@ -154,6 +171,8 @@ def _refuse_by_name(statement: StatementTokens) -> None:
     for at in range(1, len(tokens)):
         first, second = words[at - 1], words[at]
         name = _REFUSED_PAIRS.get((first, second))
+        if first == "TABLESAMPLE" and tokens[at].token_type is TokenType.NUMBER:
+            name = first
         if name is None:
             continue
         if first == "(":

@@ -36,27 +36,40 @@ _NOT_SUPPORTED: Final[dict[tuple[str, ...], str]] = {
 """By design: "X is not supported", and the way out."""
 
 _NOT_YET_OBJECTS = """
-CREATE_STORAGE ALTER_STORAGE DROP_STORAGE STORAGE_CHECK CREATE_INDEX ALTER_INDEX DROP_INDEX
-REGISTER_TABLE UNREGISTER_TABLE BACKUP_DATABASE RESTORE_DATABASE KILL_LIVE_QUERY KILL_JOB CANCEL_JOB
-SHOW_JOBS SHOW_LIVE_QUERIES SHOW_BACKUPS SHOW_BACKUP
-CREATE_TOPIC ALTER_TOPIC DROP_TOPIC CLEAR_TOPIC CONSUME ACK CLUSTER
-START_TRANSACTION BEGIN COMMIT END ROLLBACK
-BACKUP RESTORE KILL CANCEL VACUUM ANALYZE SUBSCRIBE LIVE
+CREATE_INDEX ALTER_INDEX DROP_INDEX CREATE_TOPIC ALTER_TOPIC DROP_TOPIC CLEAR_TOPIC CONSUME ACK
+CLUSTER
 """
 _NOT_YET: Final = tuple(tuple(words.split("_")) for words in _NOT_YET_OBJECTS.split())
-"""Part of the language, not built: "X is not supported yet". Longer ones come first."""
+"""Part of the language, not built: "X is not supported yet"."""
 
-_KINDS: Final = {
-    "DESC": "DESCRIBE",
-    "EXECUTE": "EXECUTE AS",
-    "FLUSH": "STORAGE FLUSH",
-    "OPTIMIZE": "STORAGE COMPACT",
-    "SET": "USE",
-    "VALUES": "SELECT",
-    "WITH": "SELECT",
-    "(": "SELECT",
+_KINDS: Final[dict[tuple[str, ...], str]] = {
+    ("SHOW", "LIVE"): "SHOW LIVE QUERIES",
+    ("SHOW", "BACKUP"): "SHOW BACKUPS",
+    ("KILL", "LIVE"): "KILL LIVE QUERY",
+    **{
+        (word,): word
+        for word in (
+            *("SELECT", "INSERT", "UPDATE", "DELETE", "EXPLAIN", "USE", "DESCRIBE"),
+            *("BEGIN", "COMMIT", "ROLLBACK", "SUBSCRIBE"),
+            *("VACUUM", "ANALYZE", "BACKUP", "RESTORE"),
+        )
+    },
+    ("CANCEL",): "KILL JOB",
+    ("DESC",): "DESCRIBE",
+    ("END",): "COMMIT",
+    ("EXECUTE",): "EXECUTE AS",
+    ("FLUSH",): "STORAGE FLUSH",
+    ("KILL",): "KILL JOB",
+    ("LIVE",): "SUBSCRIBE",
+    ("OPTIMIZE",): "STORAGE COMPACT",
+    ("REGISTER",): "REGISTER TABLE",
+    ("SET",): "USE",
+    ("START",): "BEGIN",
+    ("UNREGISTER",): "UNREGISTER TABLE",
+    ("VALUES",): "SELECT",
+    ("WITH",): "SELECT",
+    ("(",): "SELECT",
 }
-_ONE_WORD: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "EXPLAIN", "USE", "DESCRIBE"})
 _TWO_WORDS: Final = frozenset({"CREATE", "ALTER", "DROP", "SHOW", "STORAGE"})
 
 
@@ -83,15 +96,13 @@ def spoken_kind(cursor: Cursor) -> str | None:
     words = [word for word in cursor.words[:5] if word not in ("OR", "REPLACE")]
     if len(words) > 2 and words[2] == "TABLE" and words[1] in ("USER", "SHARED", "STREAM"):
         del words[1]
-    first = _KINDS.get(words[0], words[0])
-    if first == "EXECUTE AS" or " " in first or first in _ONE_WORD:
-        return first
+    kind = _KINDS.get(tuple(words[:2])) or _KINDS.get(tuple(words[:1]))
+    if kind is not None:
+        return kind
+    first = words[0]
     if first in _TWO_WORDS and len(words) > 1:
         return f"{first} {words[1]}"[:64]
-    name = _not_yet(cursor)
-    if name is not None:
-        return name
-    return first if (first,) in _NOT_SUPPORTED else None
+    return _not_yet(cursor) or (first if (first,) in _NOT_SUPPORTED else None)
 
 
 def _not_yet(cursor: Cursor) -> str | None:

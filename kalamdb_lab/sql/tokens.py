@@ -94,6 +94,21 @@ def tokenize(text: str | bytes) -> Iterator[StatementTokens]:
         raise EmptyStatementError
 
 
+def without_values(text: str) -> str:
+    """Return a statement that was parsed, with ``?`` in the place of its texts and numbers."""
+    pieces: list[str] = []
+    end = -1
+    for token in next(tokenize(text)).tokens:
+        if token.start <= end:
+            continue  # the lexer wrote more than one for what stands there
+        piece = text[token.start : token.end + 1]
+        if piece[0].isdigit() or ("'" in piece and piece[0] != '"'):
+            piece = "?"
+        pieces.append(piece if token.start == end + 1 else f" {piece}")
+        end = token.end
+    return "".join(pieces)
+
+
 class _Lexer(TokenWriter):
     """Reads one statement after the other; the state of a statement is reset at each."""
 
@@ -261,7 +276,9 @@ class _Lexer(TokenWriter):
             self._parameter(text, start, end)
         elif kind == _QUOTED:
             self._counted += 1
-            self._add(TokenType.IDENTIFIER, text[1:-1].replace('""', '"'), start, end)
+            token = self._add(TokenType.IDENTIFIER, text[1:-1].replace('""', '"'), start, end)
+            if not token.text:
+                raise near(token, self._source)
         else:
             digits = text[2:-1]
             if len(digits) % 2:
@@ -340,7 +357,10 @@ class _Lexer(TokenWriter):
             # It may be invisible, so that the place says more than the character.
             return self._fault(f"character U+{ord(character):04X} is not allowed", self._at)
         end = self._at + 1
-        return near(self._token(TokenType.VAR, character, self._at, end), self._source)
+        error = near(self._token(TokenType.VAR, character, self._at, end), self._source)
+        if character == "`":
+            error.message += "; quote names with double quotes"
+        return error
 
     def _fault(self, what: str, at: int) -> SqlSyntaxError:
         return SqlSyntaxError(f"Syntax error: {what}").at(*self._place(at))

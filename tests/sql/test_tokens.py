@@ -9,7 +9,7 @@ from sqlglot import TokenType, exp
 
 from kalamdb_lab.errors import InvalidDefinitionError, ParametersError, SqlSyntaxError
 from kalamdb_lab.sql.queries import parse_expression
-from kalamdb_lab.sql.tokens import tokenize
+from kalamdb_lab.sql.tokens import tokenize, without_values
 
 
 def texts(sql: str) -> list[str]:
@@ -184,3 +184,21 @@ def test_a_string_is_never_quoted_in_an_error() -> None:
     with pytest.raises(SqlSyntaxError) as fault:
         list(tokenize("SELECT 'a' 'secret'"))
     assert str(fault.value) == "Syntax error near a quoted text (line 1, column 12)"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("SELECT 'it''s', -12.5e3, X'0A', c[3] FROM t1", "SELECT ?, -?, ?, c[?] FROM t1"),
+        ('SELECT "a 1", t.x2, $1 FROM t', 'SELECT "a 1", t.x2, $1 FROM t'),
+        ("SELECT 1 -- don't\nFROM t WHERE n = 'secret'", "SELECT ? FROM t WHERE n = ?"),
+        ("SELECT /* a /* b */ don't */ 1 FROM t WHERE n = 'secret'", "SELECT ? FROM t WHERE n = ?"),
+        ("SELECT DATE '2031-04-30' + INTERVAL '3 hours'", "SELECT DATE ? + ?"),
+        (
+            "EXECUTE AS USER 'mia' (SELECT j -> 'key' FROM t)",
+            "EXECUTE AS USER ? (SELECT j -> ? FROM t)",
+        ),
+    ],
+)
+def test_a_statement_can_be_shown_without_its_values(text: str, shown: str) -> None:
+    assert without_values(text) == shown
