@@ -14,6 +14,7 @@ from kalamdb_lab.errors import (
     NotFoundError,
     NotSupportedError,
     SqlSyntaxError,
+    TypeMismatchError,
 )
 from kalamdb_lab.query import functions
 
@@ -64,7 +65,7 @@ _TREE_NODES: Final = _TEXT_NODES | {
 }
 
 _NAMED_CALLS = (exp.Anonymous, exp.AnonymousAggFunc, exp.ParameterizedAgg, exp.CombinedAggFunc)
-_BY_NAME: Final = functions.ALLOWED | functions.OWN
+_BY_NAME: Final = functions.ALLOWED | functions.OWN | functions.VECTOR_FUNCTIONS
 _AGGREGATE_TAKERS: Final = frozenset(
     {"list_aggr", "list_aggregate", "array_aggr", "array_aggregate", "aggregate"}
 )
@@ -116,8 +117,6 @@ def check(
         if not text and any(type(value) is tuple for value in node.args.values()):
             # sqlglot prints the nodes of a tuple and walks past them
             raise NotSupportedError(f"A tuple in {node.key.upper()} is not supported; use a list")
-        if text and isinstance(node, exp.CosineDistance):
-            raise NotSupportedError("COSINE_DISTANCE is not supported yet")
         if isinstance(node, exp.Anonymous) and node.name.lower() in local:
             called.add(node.name.lower())
         else:
@@ -146,10 +145,12 @@ def _check_call(node: exp.Anonymous) -> None:
     if isinstance(node.parent, exp.Table):
         return  # a table function, looked at with its table
     name = node.name.lower()
-    if name in functions.VECTOR_FUNCTIONS:
-        raise NotSupportedError(f"{name.upper()} is not supported yet")
+    if name in functions.VECTOR_FUNCTIONS and len(node.expressions) != 2:
+        raise TypeMismatchError(f"{name.upper()}() takes two vectors")
     if name not in _BY_NAME or not isinstance(node.this, str):
         raise function_refusal(name)
+    if name in functions.OWN and node.expressions:
+        raise TypeMismatchError(f"{name.upper()}() takes no arguments")
     if name in _AGGREGATE_TAKERS:
         which = node.expressions[1] if len(node.expressions) > 1 else None
         if not isinstance(which, exp.Literal) or not which.is_string:

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from kalamdb_lab.errors import (
+    DimensionMismatchError,
     DivisionByZeroError,
     GroupingError,
     InternalError,
@@ -117,7 +118,7 @@ _EXPLAINED: dict[str, _Explain] = {
     r"^Could not cast value .* to (?P<type>DECIMAL\(\d+,\d+\))" + _SOURCE: say.out_of_range,
     r"^Overflow in (?P<operation>\w+) of (?P<type>\w+)": say.overflow,
     r"^Cannot cast list with length (\d+) to array with length (\d+)": say.saying(
-        TypeMismatchError, r"Expected \2 dimensions, got \1"
+        DimensionMismatchError, r"Expected \2 dimensions, got \1"
     ),
     r"extract specifier \"(?P<text>.*?)\" not recognized": lambda case: InvalidValueError(
         f"Unknown unit of time {case.quotable(case['text']) or 'in a text'}"
@@ -168,6 +169,10 @@ _FIXED: dict[str, tuple[type[KalamError], str]] = {
     r"ircular reference": (
         InvalidDefinitionError,
         "A recursive CTE needs UNION or UNION ALL",
+    ),
+    r"^\* expression without FROM clause": (
+        SqlSyntaxError,
+        "Syntax error: * needs a table in FROM",
     ),
     r"^LIMIT/OFFSET cannot be negative": (
         InvalidValueError,

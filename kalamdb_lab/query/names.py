@@ -24,6 +24,7 @@ from kalamdb_lab.errors import (
 )
 from kalamdb_lab.query.relations import NameResolver, Relation, ScanRequest, View
 from kalamdb_lab.query.scopes import Needs, Occurrence, Scope
+from kalamdb_lab.query.vectors import Vectors, VectorValue
 
 MAX_VIEW_DEPTH = 32
 INLINED = "kalam_inlined"
@@ -62,6 +63,8 @@ class ResolvedTree:
         What the statement calls its relations, folded; for near misses.
     views : dict of str to frozenset of str
         The views inlined, with all names in them.
+    vectors : tuple of VectorValue
+        The vectors that distances are measured to, where the statement says them.
     """
 
     tree: exp.Expression
@@ -69,6 +72,7 @@ class ResolvedTree:
     ctes: frozenset[str]
     aliases: dict[str, tuple[Relation, ...]]
     views: dict[str, frozenset[str]]
+    vectors: tuple[VectorValue, ...]
 
 
 def resolve_names(
@@ -89,11 +93,7 @@ def resolve_names(
         From the resolver.
     SqlSyntaxError, NotAllowedError, NotSupportedError, InvalidDefinitionError
     """
-    walker = _Walker(resolver, prepare_view)
-    root = walker.run(tree)
-    return ResolvedTree(
-        root, walker.requests, frozenset(walker.ctes), walker.aliases(), walker.views
-    )
+    return _Walker(resolver, prepare_view).run(tree)
 
 
 def marker_table(marker: str) -> exp.Table:
@@ -122,16 +122,19 @@ class _Walker:
         self.ctes: set[str] = set()
         self.views: dict[str, frozenset[str]] = {}
 
-    def run(self, tree: exp.Expression) -> exp.Expression:
+    def run(self, tree: exp.Expression) -> ResolvedTree:
         # A root of its own, so that even the top node can be replaced.
         root = exp.Paren(this=tree)
         self._query(tree, None, _NO_CTES)
         tree = root.this
+        vectors = Vectors(tree, self._needs.occurrences)
         self._needs.finish(tree)
         self._place_markers()
-        return tree
+        values = vectors.write()
+        aliases = self._aliases()
+        return ResolvedTree(tree, self.requests, frozenset(self.ctes), aliases, self.views, values)
 
-    def aliases(self) -> dict[str, tuple[Relation, ...]]:
+    def _aliases(self) -> dict[str, tuple[Relation, ...]]:
         found: dict[str, tuple[Relation, ...]] = {}
         for occurrence in self._needs.occurrences:
             alias = occurrence.alias.lower()

@@ -38,7 +38,9 @@ def canonical_reader(
     """Return a stream of batches in our types; see `canonical_table`."""
     if sums and any(is_hugeint(kind) for kind in schema.types):
         schema, batches = _schema_with_sums(schema), map(_with_sums, batches)
-    own = result_batch(pa.RecordBatch.from_pylist([], schema=schema)).schema
+    # Arrow makes no empty values of nested types that hold UUID or JSON, but it makes no NULLs.
+    nothing = [pa.nulls(0, field.type) for field in schema]
+    own = result_batch(pa.RecordBatch.from_arrays(nothing, schema=schema)).schema
     return pa.RecordBatchReader.from_batches(own, map(result_batch, batches))
 
 

@@ -33,6 +33,7 @@ from kalamdb_lab.query.relations import (
 )
 from kalamdb_lab.query.scans import arrow_source, empty_table, joined, mixed_source
 from kalamdb_lab.query.second_opinion import confirm
+from kalamdb_lab.query.vectors import VectorValue
 from kalamdb_lab.sql.stack import with_deep_stack
 
 _CONFIRMED_TEXTS = 256
@@ -65,6 +66,10 @@ class Plan:
         True if a whole number too large for BIGINT may be a sum.
     functions : tuple of PythonFunction
         The session's functions that it calls.
+    vectors : tuple of VectorValue
+        What distances are measured to.
+    operands : frozenset of str
+        The placeholders in arithmetic.
     """
 
     template: str
@@ -77,6 +82,8 @@ class Plan:
     is_limited: bool
     names: StatementNames = field(compare=False)
     functions: tuple[PythonFunction, ...] = ()
+    vectors: tuple[VectorValue, ...] = ()
+    operands: frozenset[str] = frozenset()
 
 
 class Planner:
@@ -124,14 +131,16 @@ class Planner:
     ) -> Plan:
         tree = tree.copy()
         called = allowed.check(tree, text=text_semantics, local=functions.keys())
+        quoted: frozenset[str] = frozenset()
         if text_semantics:
+            quoted = frozenset(name.name for name in tree.find_all(exp.Identifier) if name.quoted)
             rewrite.prepare_text(tree)
         resolved = resolve_names(tree, resolver, _prepared_view)
         relations = [request.relation for request in resolved.requests.values()]
         written = rewrite.rewrite(resolved.tree, relations, text=text_semantics)
         is_limited = any(written.tree.args.get(clause) for clause in ("limit", "offset"))
         template = rewrite.generated_sql(written.tree, text=text_semantics)
-        names = StatementNames(resolved.aliases, resolved.views, written.literals)
+        names = StatementNames(resolved.aliases, resolved.views, written.literals, quoted)
         arrow_sql = template
         for marker, request in resolved.requests.items():
             arrow_sql = _placed(arrow_sql, marker, arrow_source(marker, request))
@@ -156,6 +165,8 @@ class Planner:
             is_limited,
             names,
             tuple(functions[name] for name in sorted(called)),
+            resolved.vectors,
+            written.operands,
         )
 
     def execute(
@@ -247,10 +258,16 @@ class Planner:
         parameters: Sequence[object],
         context: StatementContext,
     ) -> _Call:
-        given = checked_count(plan.parameters, parameters)
+        in_vectors = (number for vector in plan.vectors for number in vector.numbers)
+        given = checked_count((*plan.parameters, *in_vectors), parameters)
         values: dict[str, object] = {
             f"p{number}": engine_value(given[number]) for number in plan.parameters
         }
+        for name in plan.operands:
+            if isinstance(text := values[name], str):
+                values[name] = engine_value(rewrite.number_in(text))
+        for vector in plan.vectors:
+            values[vector.name] = vector.bind(given)
         for name in plan.context:
             values[f"k_{name}"] = context.value(name)
         sql = plan.arrow_sql

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ErrorLevel
 
-from kalamdb_lab.errors import NotSupportedError
+from kalamdb_lab.errors import NotSupportedError, ValueOutOfRangeError
 from kalamdb_lab.model import datatypes
 from kalamdb_lab.model.datatypes import TypeKind
 from kalamdb_lab.model.values import to_storage
-from kalamdb_lab.query import guards
+from kalamdb_lab.query import guards, vectors
+from kalamdb_lab.query.functions import VECTOR_FUNCTIONS
 from kalamdb_lab.query.names import INLINED
 from kalamdb_lab.query.relations import Relation
 
@@ -69,6 +72,8 @@ class Written:
         The texts that the statement itself holds; errors may quote them.
     sums : bool
         True if a result beyond BIGINT may be a sum of whole numbers.
+    operands : frozenset of str
+        Placeholders in arithmetic: digits in a text given for one are the number they say.
     """
 
     tree: exp.Expression
@@ -76,6 +81,16 @@ class Written:
     context: frozenset[str]
     literals: frozenset[str]
     sums: bool
+    operands: frozenset[str]
+
+
+def number_in(text: str) -> int | float | Decimal | str:
+    """Return the number that a text says, or the text."""
+    if _NUMBER.fullmatch(text) is None:
+        return text
+    if "e" in text.lower():
+        return float(text)
+    return Decimal(text) if "." in text else int(text)
 
 
 def prepare_text(tree: exp.Expression) -> None:
@@ -120,7 +135,7 @@ def _written(node: exp.Expr) -> str:
     if isinstance(node, exp.Subquery):
         first = next(iter(node.unnest().expressions), None)
         if isinstance(first, exp.Expr):
-            return first.alias_or_name or _written(first)
+            return first.alias or (first.name if type(first) is exp.Column else _written(first))
     try:
         text: str = node.sql(
             dialect=_ENGINE_SQL,
@@ -146,6 +161,8 @@ def rewrite(tree: exp.Expression, relations: Iterable[Relation], *, text: bool) 
         A literal of DATE, TIME, TIMESTAMP, DATETIME or UUID that is none.
     LimitError, NotSupportedError
         From the guards.
+    TypeMismatchError
+        A distance between things that are no vectors.
     """
     intervals = frozenset(
         column.name.lower()
@@ -165,6 +182,7 @@ def rewrite(tree: exp.Expression, relations: Iterable[Relation], *, text: bool) 
         frozenset(writer.context),
         frozenset(writer.literals),
         writer.sums,
+        frozenset(writer.operands),
     )
 
 
@@ -183,6 +201,7 @@ class _Writer:
         self.parameters: set[int] = set()
         self.context: set[str] = set()
         self.literals: set[str] = set()
+        self.operands: set[str] = set()
         self.sums = False
 
     def write(self, node: exp.Expr, text: bool) -> exp.Expr | None:
@@ -211,6 +230,8 @@ class _Writer:
     def _leaf(self, node: exp.Expr) -> None:
         if isinstance(node, exp.Literal) and node.is_string:
             self.literals.add(node.name)
+        elif isinstance(node, exp.Literal) and math.isinf(float(node.name)):
+            raise ValueOutOfRangeError("A value is out of range for DOUBLE")
         elif isinstance(node, exp.Placeholder) and node.name.isdecimal():
             self.parameters.add(int(node.name))
             node.set("this", f"p{node.name}")
@@ -231,6 +252,8 @@ class _Writer:
             if match is not None:
                 number = exp.Literal.number(match[2])
                 node.replace(exp.paren(exp.Neg(this=number)) if match[1] == "-" else number)
+        elif isinstance(node, exp.Placeholder) and node.name[1:].isdecimal():
+            self.operands.add(node.name)  # written already: p1, p2, ...
 
     def _told(self, name: str) -> exp.Expr:
         self.context.add(name)
@@ -239,6 +262,8 @@ class _Writer:
 
     def _call(self, node: exp.Anonymous, text: bool) -> exp.Expr | None:
         name = node.name.lower()
+        if name in VECTOR_FUNCTIONS:
+            raise node.meta[vectors.FAULT]
         if name == "now":
             return self._told("now")
         if name == "current_user":

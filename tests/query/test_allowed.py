@@ -151,13 +151,6 @@ def test_an_unknown_function_is_not_found_and_a_near_miss_is_named(world: World)
         world.plan("SELECT uper('x')")
 
 
-@pytest.mark.parametrize("name", sorted(functions.VECTOR_FUNCTIONS))
-def test_vector_functions_are_not_built_yet(world: World, name: str) -> None:
-    message = rf"^{name.upper()} is not supported yet$"
-    with pytest.raises(NotSupportedError, match=message):
-        world.plan(f"SELECT {name}(mood, [1, 0]) FROM tracks")
-
-
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
