@@ -15,9 +15,10 @@ from kalamdb_lab.engine.directory import CATALOG_FILE, STORAGE_DIRECTORY, check_
 from kalamdb_lab.errors import StorageError
 from kalamdb_lab.model.entities import Namespace
 from kalamdb_lab.model.ids import ROOT_USER, PartitionKey
+from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.partitions.segment_home import SegmentHome
-from kalamdb_lab.segments.recovery import Recovered, recover
+from kalamdb_lab.segments.recovery import Recovered, find_files, recover
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.segments.verification import read_footer
 from kalamdb_lab.store.catalog_file import discard_catalog, is_sound, replace_catalog
@@ -110,11 +111,11 @@ class _Rebuild:
         self._directory = directory
         self._store = store
         self._clock = clock
-        self._found: list[Recovered] = []
+        self._found = Recovered()
 
     def run(self, shown: str) -> Rebuilt:
-        local = recover(Storage(LOCAL_STORAGE, self._directory / STORAGE_DIRECTORY))
-        self._found.append(local)
+        files = [find_files(Storage(LOCAL_STORAGE, self._directory / STORAGE_DIRECTORY))]
+        local = recover(*files)
         with self._store.write() as transaction:
             for segment in local.segments:
                 if _is_system(segment):
@@ -122,15 +123,14 @@ class _Rebuild:
             transaction.start_after(local.last_seq, local.last_segment_id, self._clock.now_us())
         # The definitions are in the new catalog now: from here on it is read like any other.
         parts = CatalogParts(self._directory, self._store, self._clock)
+        others = sorted(parts.catalog.storages.all().keys() - {LOCAL_STORAGE})
+        files += [find_files(parts.storage(storage_id)) for storage_id in others]
+        self._found = recover(*files)
+        self._take_numbers()
         parts.catalog.bootstrap()
-        for storage_id in sorted(parts.catalog.storages.all()):
-            if storage_id != LOCAL_STORAGE:
-                self._found.append(recover(parts.storage(storage_id)))
         rebuilt = Rebuilt(shown)
         tables = {
-            table.table_key: table
-            for table in parts.catalog.tables.all().values()
-            if table.view_sql is None
+            table.table_key: table for table in parts.catalog.tables_in(None) if table.is_stored
         }
         self._list(parts, tables, rebuilt)
         self._complete_namespaces(parts)
@@ -140,34 +140,33 @@ class _Rebuild:
         rebuilt.users = len(parts.catalog.users.all())
         return rebuilt
 
-    def _list(self, parts: CatalogParts, tables: dict[int, TableDef], rebuilt: Rebuilt) -> None:
-        """Take all numbers that are used; list the segments of tables that have a definition."""
-        seen: set[int] = set()
+    def _take_numbers(self) -> None:
+        """Let what is committed from here on have numbers that nothing has, in any storage."""
+        found = self._found
         with self._store.write() as transaction:
-            for found in self._found:
-                transaction.start_after(found.last_seq, found.last_segment_id, self._clock.now_us())
-                rebuilt.left_out += found.left_out
-                for segment in found.segments:
-                    meta = segment.meta
-                    table = tables.get(meta.partition.table_key)
-                    is_new = meta.segment_id not in seen
-                    seen.add(meta.segment_id)
-                    if _is_system(segment):
-                        continue
-                    if not is_new:
-                        rebuilt.left_out += 1
-                        continue
-                    if table is None or meta.schema_version > table.schema_version:
-                        name = read_footer(parts.storage(meta.storage_id), meta.path).table
-                        rebuilt.undefined[name] = rebuilt.undefined.get(name, 0) + 1
-                        continue
-                    transaction.add_segment(meta, segment.removed)
-                    rebuilt.segments += 1
-                    rebuilt.rows += meta.row_count - segment.removed.count
+            transaction.start_after(found.last_seq, found.last_segment_id, self._clock.now_us())
+
+    def _list(self, parts: CatalogParts, tables: dict[int, TableDef], rebuilt: Rebuilt) -> None:
+        """List the segments of tables that have a definition."""
+        found = self._found
+        rebuilt.left_out += found.left_out
+        with self._store.write() as transaction:
+            for segment in found.segments:
+                meta = segment.meta
+                if _is_system(segment):
+                    continue
+                table = tables.get(meta.partition.table_key)
+                if table is None or meta.schema_version > table.schema_version:
+                    name = read_footer(parts.storage(meta.storage_id), meta.path).table
+                    rebuilt.undefined[name] = rebuilt.undefined.get(name, 0) + 1
+                    continue
+                transaction.add_segment(meta, segment.removed)
+                rebuilt.segments += 1
+                rebuilt.rows += meta.row_count - segment.removed.count
 
     def _complete_namespaces(self, parts: CatalogParts) -> None:
         """Define the namespaces that tables name but that no segment remembers."""
-        named = {str(table.table_id.namespace) for table in parts.catalog.tables.all().values()}
+        named = {str(table.table_id.namespace) for table in parts.catalog.tables_in(None)}
         missing = sorted(named - set(parts.catalog.namespaces.all()))
         if missing:
             with parts.log.commit() as commit:
@@ -180,26 +179,25 @@ class _Rebuild:
         """Let manifests name what counts now, so that the next rebuild finds the same."""
         known = tables | {table.table_key: table for table in SYSTEM_TABLES.values()}
         home = SegmentHome(parts.storages.place, parts.storage, self._clock)
-        keys: set[PartitionKey] = set()
-        for found in self._found:
-            keys |= found.unlisted
-        for key in sorted(keys):
+        outdated: dict[PartitionKey, list[SegmentMeta]] = {}
+        for meta in self._found.outdated:
+            outdated.setdefault(meta.partition, []).append(meta)
+        for key in sorted(self._found.unlisted):
             if key.table_key in known:
-                home.published(known[key.table_key], key, self._store)
+                merged = outdated.get(key, ())
+                home.published(known[key.table_key], key, self._store, merged=merged)
 
     def _count_lost(self, tables: dict[int, TableDef], rebuilt: Rebuilt) -> None:
         names = {key: str(table.table_id) for key, table in tables.items()}
         names |= {table.table_key: str(table.table_id) for table in SYSTEM_TABLES.values()}
-        unremembered: set[str] = set()
-        for found in self._found:
-            unremembered |= {names[key] for key in found.unremembered if key in names}
-            for lost in found.lost:
-                if lost.table_key is not None and lost.table_key not in names:
-                    rebuilt.left_out += 1  # of a table that was dropped
-                    continue
-                name = _UNKNOWN if lost.table_key is None else names[lost.table_key]
-                rebuilt.lost[name] = rebuilt.lost.get(name, 0) + 1
-                rebuilt.lost_rows += lost.row_count
+        for lost in self._found.lost:
+            if lost.table_key is not None and lost.table_key not in names:
+                rebuilt.left_out += 1  # of a table that was dropped
+                continue
+            name = _UNKNOWN if lost.table_key is None else names[lost.table_key]
+            rebuilt.lost[name] = rebuilt.lost.get(name, 0) + 1
+            rebuilt.lost_rows += lost.row_count
+        unremembered = {names[key] for key in self._found.unremembered if key in names}
         rebuilt.unremembered = sorted(unremembered)
 
 

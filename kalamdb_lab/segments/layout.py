@@ -27,6 +27,7 @@ SEQ_COLUMN = "_seq"
 SEQ_FIELD_ID = 0
 """Column ids start at 1, so 0 is free for ``_seq`` in files and caches."""
 
+_NUMBER = re.compile(r"s-(\d{6,})\.(?:parquet|vectors)")
 _SEGMENT = re.compile(r"s-\d{6,}\.(parquet|vectors)")
 
 
@@ -58,6 +59,12 @@ def is_parquet(name: str) -> bool:
 def segment_id_of(path: str) -> int:
     """Return the id in the name of a segment's Parquet file."""
     return int(path.rpartition("/")[2].removeprefix("s-").removesuffix(".parquet"))
+
+
+def segment_id_in(name: str) -> int:
+    """Return the id in the name of a part of a segment, a temporary one too; 0 if it is none."""
+    found = _NUMBER.match(name)
+    return 0 if found is None else int(found[1])
 
 
 class SegmentRecord(msgspec.Struct, omit_defaults=True):

@@ -21,9 +21,11 @@ from kalamdb_lab.segments.layout import (
 from kalamdb_lab.segments.storage import Storage, StoredFile, is_temporary
 from kalamdb_lab.store.log import ListedSegment, RemovedVersions
 
+_ALL_TIME_US = 2**62
 
-class _Listed(msgspec.Struct, omit_defaults=True):
-    """A segment with its removed versions, as `RemovedVersions` has them."""
+
+class ListedRecord(msgspec.Struct, omit_defaults=True):
+    """A segment in JSON with its removed versions, as `RemovedVersions` has them."""
 
     segment: SegmentRecord
     removed_seqs: bytes = b""
@@ -38,7 +40,7 @@ class _Manifest(msgspec.Struct):
     table_key: int
     scope: str
     last_segment_id: int
-    segments: list[_Listed]
+    segments: list[ListedRecord]
 
     def own_digest(self) -> str:
         """Return the xxh3_128 of all but the digest itself."""
@@ -66,6 +68,45 @@ class Manifest:
     segments: list[ListedSegment]
 
 
+def listed_record(table_id: TableId, listed: ListedSegment) -> ListedRecord:
+    """Return what a manifest says of a segment."""
+    meta, removed = listed.meta, listed.removed
+    record = SegmentRecord(
+        format_version=FORMAT_VERSION,
+        table=str(table_id),
+        table_key=meta.partition.table_key,
+        scope=meta.partition.scope,
+        schema_version=meta.schema_version,
+        segment_id=meta.segment_id,
+        row_count=meta.row_count,
+        min_seq=meta.min_seq,
+        max_seq=meta.max_seq,
+        created_at_us=meta.created_at_us,
+        statistics=statistics_record(meta.statistics),
+        vectors={str(column_id): digest for column_id, digest in meta.vectors.items()},
+        path=meta.path,
+        digest=meta.digest,
+        size_bytes=meta.size_bytes,
+    )
+    return ListedRecord(record, removed.seqs, removed.removed_at, removed.deleted)
+
+
+def listed_segment(record: ListedRecord, storage_id: str) -> ListedSegment:
+    """Return the segment that a manifest speaks of; the inverse of `listed_record`.
+
+    Raises
+    ------
+    ValueError, TypeError, ArithmeticError
+        The record is damaged.
+    """
+    segment = record.segment
+    meta = segment.meta(
+        storage_id, path=segment.path, digest=segment.digest, size_bytes=segment.size_bytes
+    )
+    removed = RemovedVersions(record.removed_seqs, record.removed_at, record.removed_deleted)
+    return ListedSegment(meta, removed)
+
+
 def write_manifest(
     storage: Storage,
     directory: str,
@@ -76,31 +117,7 @@ def write_manifest(
     last_segment_id: int,
 ) -> None:
     """Write ``manifest.json`` of a partition's directory, replacing the old one at once."""
-    records = [
-        _Listed(
-            SegmentRecord(
-                format_version=FORMAT_VERSION,
-                table=str(table_id),
-                table_key=partition.table_key,
-                scope=partition.scope,
-                schema_version=meta.schema_version,
-                segment_id=meta.segment_id,
-                row_count=meta.row_count,
-                min_seq=meta.min_seq,
-                max_seq=meta.max_seq,
-                created_at_us=meta.created_at_us,
-                statistics=statistics_record(meta.statistics),
-                vectors={str(column_id): digest for column_id, digest in meta.vectors.items()},
-                path=meta.path,
-                digest=meta.digest,
-                size_bytes=meta.size_bytes,
-            ),
-            removed.seqs,
-            removed.removed_at,
-            removed.deleted,
-        )
-        for meta, removed in ((listed.meta, listed.removed) for listed in segments)
-    ]
+    records = [listed_record(table_id, listed) for listed in segments]
     manifest = _Manifest(
         FORMAT_VERSION,
         "",
@@ -134,18 +151,7 @@ def read_manifest(storage: Storage, directory: str) -> Manifest | None:
             manifest.table,
             PartitionKey(manifest.table_key, manifest.scope),
             manifest.last_segment_id,
-            [
-                ListedSegment(
-                    item.segment.meta(
-                        storage.storage_id,
-                        path=item.segment.path,
-                        digest=item.segment.digest,
-                        size_bytes=item.segment.size_bytes,
-                    ),
-                    RemovedVersions(item.removed_seqs, item.removed_at, item.removed_deleted),
-                )
-                for item in manifest.segments
-            ],
+            [listed_segment(item, storage.storage_id) for item in manifest.segments],
         )
     except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError):
         raise CorruptError(f"A manifest in storage '{storage.storage_id}' is damaged") from None
@@ -189,6 +195,14 @@ def orphans(storage: Storage, known_paths: Collection[str], *, older_than_us: in
             candidate = None if file.path in known else file
     if candidate is not None and newest_us < older_than_us:
         yield candidate.path
+
+
+def clear(storage: Storage) -> None:
+    """Delete all segments, manifests and unfinished files of a storage that no catalog names."""
+    left = [*orphans(storage, (), older_than_us=_ALL_TIME_US)]
+    left += [file.path for file in storage.walk() if file.name == MANIFEST_NAME]
+    for path in left:
+        storage.delete(path)
 
 
 def _beside(directory: str, name: str) -> str:

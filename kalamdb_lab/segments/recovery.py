@@ -1,8 +1,8 @@
-"""The list of segments of a storage, from its files alone: what a lost catalog is made from."""
+"""The list of segments, from the files of all storages: what a lost catalog is made from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,14 +44,16 @@ class LostSegment:
 
 @dataclass(slots=True)
 class Recovered:
-    """What the files of one storage tell.
+    """What the files of some storages tell.
 
     Attributes
     ----------
     segments : list of ListedSegment
         Those that count, by id: each row version is in one of them at most.
     unlisted : set of PartitionKey
-        Partitions whose ``manifest.json`` does not name all their segments.
+        Partitions of which no ``manifest.json`` names one of these segments, or one names others.
+    outdated : list of SegmentMeta
+        Segments that a manifest still names and that do not count.
     unremembered : dict of int to str
         Tables (key and name) of which a partition has no record of removed versions.
     left_out : int
@@ -63,6 +65,7 @@ class Recovered:
     segments: list[ListedSegment] = field(default_factory=list)
     lost: list[LostSegment] = field(default_factory=list)
     unlisted: set[PartitionKey] = field(default_factory=set)
+    outdated: list[SegmentMeta] = field(default_factory=list)
     unremembered: dict[int, str] = field(default_factory=dict)
     left_out: int = 0
     last_seq: int = 0
@@ -70,7 +73,24 @@ class Recovered:
 
 
 @dataclass(slots=True)
+class FoundFiles:
+    """All segments and manifests of one storage, each verified, none judged yet.
+
+    ``manifests`` are by directory; a damaged one is None.
+    """
+
+    storage: Storage
+    manifests: dict[str, Manifest | None] = field(default_factory=dict)
+    segments: list[_Candidate] = field(default_factory=list)
+    lost: list[LostSegment] = field(default_factory=list)
+    left_out: int = 0
+    last_seq: int = 0
+    last_segment_id: int = 0
+
+
+@dataclass(slots=True)
 class _Candidate:
+    storage: Storage
     record: SegmentRecord
     meta: SegmentMeta
     removed: RemovedVersions = field(default_factory=RemovedVersions)
@@ -80,43 +100,65 @@ class _Candidate:
     def segment_id(self) -> int:
         return self.record.segment_id
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The storage and directory that it lies in."""
+        return self.meta.storage_id, self.meta.path.rpartition("/")[0]
 
-def recover(storage: Storage) -> Recovered:
-    """Find out from Parquet files and manifests what the catalog listed.
 
-    The manifest of a partition is believed where it speaks. What it does not name counts only if
-    it is younger, no merged segment replaces it, and none of its rows is in another segment:
-    compaction and crashes leave such files. Without a manifest the youngest file with a row wins.
+def find_files(storage: Storage) -> FoundFiles:
+    """Read all that lies in a storage.
 
     Raises
     ------
     StorageError
         The storage cannot be reached.
     """
-    found = Recovered()
-    manifests: dict[str, Manifest | None] = {}
-    by_partition: dict[tuple[str, PartitionKey], list[_Candidate]] = {}
+    found = FoundFiles(storage)
     for file in storage.walk():
         directory = file.path.rpartition("/")[0]
         is_manifest = file.name == MANIFEST_NAME
         if file.is_directory or not (is_manifest or is_parquet(file.name)):
             continue
-        if directory not in manifests:
-            manifests[directory] = _manifest(storage, directory)
-        if is_manifest:
-            continue
-        candidate = _candidate(storage, file.path, manifests[directory], found)
-        if candidate is not None:
-            place = directory, candidate.meta.partition
-            by_partition.setdefault(place, []).append(candidate)
+        if directory not in found.manifests:
+            found.manifests[directory] = _manifest(storage, directory)
+        if not is_manifest:
+            _look_at(file.path, found.manifests[directory], found)
+    return found
+
+
+def recover(*found_files: FoundFiles) -> Recovered:
+    """Find out from Parquet files and manifests what the catalog listed.
+
+    The manifest of a directory is believed where it speaks of its partition. What it does not
+    name counts only if it is younger, no merged segment replaces it, and none of its rows is in
+    another segment: compaction and crashes leave such files. Without a manifest the youngest file
+    with a row wins.
+
+    A partition may lie in several directories and storages. What a manifest names there does not
+    count if a segment with the same rows is named elsewhere: the rows were merged and moved, and
+    the old place was out of reach.
+    """
+    found = Recovered()
+    manifests: dict[PartitionKey, dict[tuple[str, str], Manifest]] = {}
+    by_partition: dict[PartitionKey, list[_Candidate]] = {}
+    for files in found_files:
+        found.left_out += files.left_out
+        found.last_seq = max(found.last_seq, files.last_seq)
+        found.last_segment_id = max(found.last_segment_id, files.last_segment_id)
+        for directory, manifest in files.manifests.items():
+            if manifest is not None:
+                place = files.storage.storage_id, directory
+                manifests.setdefault(manifest.partition, {})[place] = manifest
+        for item in files.segments:
+            by_partition.setdefault(item.meta.partition, []).append(item)
     chosen: list[_Candidate] = []
-    for (directory, key), candidates in sorted(by_partition.items()):
-        manifest = manifests[directory]
-        if manifest is not None and manifest.partition != key:
-            manifest = None  # of a table of the same name that was dropped
-        chosen += _choose(storage, key, candidates, manifest, found)
+    for key, candidates in sorted(by_partition.items()):
+        # A manifest of another partition is of a table of the same name that was dropped.
+        chosen += _choose(candidates, manifests.get(key, {}), found)
     _take(chosen, found)
-    _note_missing(chosen, manifests.values(), found)
+    lost = [item for files in found_files for item in files.lost]
+    _note_lost(lost, chosen, [m for own in manifests.values() for m in own.values()], found)
     return found
 
 
@@ -127,36 +169,34 @@ def _manifest(storage: Storage, directory: str) -> Manifest | None:
         return None
 
 
-def _candidate(
-    storage: Storage, path: str, manifest: Manifest | None, found: Recovered
-) -> _Candidate | None:
-    """Return a sound segment; note a damaged one."""
+def _look_at(path: str, manifest: Manifest | None, found: FoundFiles) -> None:
+    """Note a sound segment, or a damaged one."""
     segment_id = segment_id_of(path)
     found.last_segment_id = max(found.last_segment_id, segment_id)
     named = {} if manifest is None else {item.meta.path: item for item in manifest.segments}
     listed = named.get(path)
     try:
-        record, meta = sound_segment(storage, path, listed.meta.digest if listed else None)
+        digest = listed.meta.digest if listed else None
+        record, meta = sound_segment(found.storage, path, digest)
     except CorruptError:
-        _note_damaged(storage, path, segment_id, manifest, listed, found)
-        return None
+        _note_damaged(path, segment_id, manifest, listed, found)
+        return
     found.last_seq = max(found.last_seq, record.max_seq)
-    return _Candidate(record, meta)
+    found.segments.append(_Candidate(found.storage, record, meta))
 
 
 def _note_damaged(
-    storage: Storage,
     path: str,
     segment_id: int,
     manifest: Manifest | None,
     listed: ListedSegment | None,
-    found: Recovered,
+    found: FoundFiles,
 ) -> None:
     if manifest is not None and listed is None and segment_id <= manifest.last_segment_id:
         found.left_out += 1
         return
     try:
-        record: SegmentRecord | None = read_footer(storage, path)
+        record: SegmentRecord | None = read_footer(found.storage, path)
     except CorruptError:
         record = None
     if record is not None:
@@ -173,40 +213,52 @@ def _note_damaged(
 
 
 def _choose(
-    storage: Storage,
-    key: PartitionKey,
     candidates: Sequence[_Candidate],
-    manifest: Manifest | None,
+    manifests: Mapping[tuple[str, str], Manifest],
     found: Recovered,
 ) -> list[_Candidate]:
-    """Return the segments of one partition that count, with their removed versions."""
-    named: dict[int, ListedSegment] = {}
-    newest_known = 0
-    if manifest is not None:
-        named = {item.meta.segment_id: item for item in manifest.segments}
-        newest_known = manifest.last_segment_id
-    else:
-        found.unremembered[key.table_key] = candidates[0].record.table
+    """Return the segments of one partition that count, with their removed versions.
+
+    ``manifests`` are those of the partition, by storage and directory.
+    """
+    named = {
+        (place, item.meta.segment_id): item.removed
+        for place, manifest in manifests.items()
+        for item in manifest.segments
+    }
+    known = list(named.values())
     chosen: list[_Candidate] = []
     others: list[_Candidate] = []
     for item in sorted(candidates, key=lambda item: -item.segment_id):
-        listed = named.get(item.segment_id)
-        if listed is None:
+        item.removed, item.is_named = RemovedVersions(), False
+        removed = named.get((item.place, item.segment_id))
+        if removed is None:
             others.append(item)
+        elif _is_merged(item, [other for other in chosen if other.place != item.place]):
+            found.outdated.append(item.meta)
+            found.left_out += 1
         else:
-            item.removed, item.is_named = listed.removed, True
+            item.removed, item.is_named = removed, True
             chosen.append(item)
-    known = [item.removed for item in named.values()]
     for item in others:
-        is_known = item.segment_id <= newest_known
-        is_replaced = any(item.segment_id in other.record.replaces for other in chosen)
-        if is_known or is_replaced or _shares_rows(storage, item, chosen):
+        manifest = manifests.get(item.place)
+        is_known = manifest is not None and item.segment_id <= manifest.last_segment_id
+        if is_known or _is_merged(item, chosen):
             found.left_out += 1
             continue
+        if manifest is None:
+            found.unremembered[item.record.table_key] = item.record.table
         if known:
-            item.removed = _only(known, _seqs(storage, item))
+            item.removed = _only(known, _seqs(item))
         chosen.append(item)
     return chosen
+
+
+def _is_merged(item: _Candidate, chosen: Sequence[_Candidate]) -> bool:
+    """Return whether others stand for this segment: one says so, or has rows of it."""
+    return any(item.segment_id in other.record.replaces for other in chosen) or _shares_rows(
+        item, chosen
+    )
 
 
 def _take(chosen: Iterable[_Candidate], found: Recovered) -> None:
@@ -222,19 +274,26 @@ def _take(chosen: Iterable[_Candidate], found: Recovered) -> None:
         by_id[item.segment_id] = item
         if not item.is_named:
             found.unlisted.add(item.meta.partition)
+    found.unlisted |= {meta.partition for meta in found.outdated}
     found.segments = [ListedSegment(item.meta, item.removed) for _, item in sorted(by_id.items())]
 
 
-def _note_missing(
-    chosen: Iterable[_Candidate], manifests: Iterable[Manifest | None], found: Recovered
+def _note_lost(
+    damaged: Iterable[LostSegment],
+    chosen: Iterable[_Candidate],
+    manifests: Iterable[Manifest],
+    found: Recovered,
 ) -> None:
-    """Note numbers that only manifests know, and listed segments without a file."""
-    settled = {lost.segment_id for lost in found.lost}
-    for item in chosen:
-        settled |= {item.segment_id, *item.record.replaces}
+    """Note damaged segments that nothing stands for, and those that only manifests know."""
+    outdated = {meta.segment_id for meta in found.outdated}
+    settled = outdated.union(*({item.segment_id, *item.record.replaces} for item in chosen))
+    for lost in damaged:
+        if lost.segment_id in settled:
+            found.left_out += 1
+        else:
+            found.lost.append(lost)
+    settled |= {lost.segment_id for lost in found.lost}
     for manifest in manifests:
-        if manifest is None:
-            continue
         found.last_segment_id = max(found.last_segment_id, manifest.last_segment_id)
         for listed in manifest.segments:
             meta = listed.meta
@@ -253,7 +312,7 @@ def _lost(manifest: Manifest, listed: ListedSegment) -> LostSegment:
     )
 
 
-def _shares_rows(storage: Storage, item: _Candidate, chosen: Iterable[_Candidate]) -> bool:
+def _shares_rows(item: _Candidate, chosen: Iterable[_Candidate]) -> bool:
     near = [
         other
         for other in chosen
@@ -262,16 +321,16 @@ def _shares_rows(storage: Storage, item: _Candidate, chosen: Iterable[_Candidate
     ]
     if not near:
         return False
-    seqs = _seqs(storage, item)
-    return any(np.isin(seqs, _seqs(storage, other)).any() for other in near)
+    seqs = _seqs(item)
+    return any(np.isin(seqs, _seqs(other)).any() for other in near)
 
 
-def _seqs(storage: Storage, item: _Candidate) -> Seqs:
-    data = storage.map(item.meta.path)
+def _seqs(item: _Candidate) -> Seqs:
+    data = item.storage.map(item.meta.path)
     try:
         rows = pq.read_table(pa.BufferReader(data), columns=[SEQ_COLUMN])
     except (pa.ArrowException, OSError, TypeError):
-        raise CorruptError(f"A segment in storage '{storage.storage_id}' is damaged") from None
+        raise CorruptError(f"A segment in storage '{item.meta.storage_id}' is damaged") from None
     seqs: Seqs = rows.column(SEQ_COLUMN).to_numpy()
     return seqs
 
@@ -281,6 +340,7 @@ def _only(known: Sequence[RemovedVersions], seqs: Seqs) -> RemovedVersions:
     removed = np.frombuffer(b"".join(item.seqs for item in known), np.int64)
     at = np.frombuffer(b"".join(item.removed_at for item in known), np.int64)
     deleted = np.frombuffer(b"".join(item.deleted for item in known), np.uint8)
-    order = np.argsort(removed, kind="stable")
+    # One list per place may speak of the same version, where merged segments moved.
+    _, order = np.unique(removed, return_index=True)
     order = order[np.isin(removed[order], seqs)]
     return RemovedVersions(removed[order].tobytes(), at[order].tobytes(), deleted[order].tobytes())

@@ -4,84 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
+import glob
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import pyarrow as pa
-import xxhash
 
-from kalamdb_lab.errors import InvalidOptionError, KalamError, StorageError
+from kalamdb_lab.errors import KalamError, StorageError
 from kalamdb_lab.model.ids import TableId
+from kalamdb_lab.segments.base_directory import leave_mark
+from kalamdb_lab.segments.templates import (
+    DEFAULT_SHARDS,
+    SHARED_TEMPLATE,
+    USER_TEMPLATE,
+    Templates,
+)
 
-SHARED_TEMPLATE = "{namespace}/{tableName}"
-USER_TEMPLATE = "{namespace}/{tableName}/{userId}"
-DEFAULT_SHARDS = 16
+T = TypeVar("T")
 
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-")
-_LONGEST_VALUE = 120
-_PLACEHOLDER = re.compile(r"\{(\w*)\}")
-_UNFIT = re.compile(r"[\x00-\x1f\x7f\\*?\[\]~%]")
+_TRIES = 3
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{8}\.tmp")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _ARROW_ERRNO = re.compile(r"\[errno (\d+)\]", re.IGNORECASE)
 
 
-def encoded(value: str) -> str:
-    """Return ``value`` as part of a path that no other value shares, on any file system.
-
-    All bytes but ``a-z 0-9 _ -`` are percent-encoded: a dot could climb out of the directory, and
-    capitals would meet small letters where a file system does not tell them apart. What is then
-    too long for a file name is cut and ends in ``~`` and a SHA-256.
-    """
-    raw = value.encode("utf-8", "surrogatepass")
-    text = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
-    if len(text) <= _LONGEST_VALUE:
-        return text
-    digest = hashlib.sha256(raw).hexdigest()
-    return text[: _LONGEST_VALUE - len(digest) - 1].rsplit("%", 1)[0] + "~" + digest
-
-
 def is_temporary(name: str) -> bool:
     """Return whether a file or directory of this name is one that was never finished."""
     return _TEMPORARY.fullmatch(name) is not None
-
-
-def checked_template(name: str, template: str) -> str:
-    """Return the template of SHARED_TABLES_TEMPLATE or USER_TABLES_TEMPLATE, or refuse it."""
-    is_user = name == "USER_TABLES_TEMPLATE"
-    if _UNFIT.search(template) or any(part in ("", ".", "..") for part in template.split("/")):
-        raise InvalidOptionError(f"{name} must be a relative path without '..'")
-    found = _PLACEHOLDER.findall(template)
-    literals = _PLACEHOLDER.sub("\0", template).split("\0")
-    if any("{" in literal or "}" in literal for literal in literals):
-        raise InvalidOptionError(f"{name} contains a brace that is not part of a placeholder")
-    allowed = {"namespace", "tableName"} | ({"userId", "shard"} if is_user else set())
-    for placeholder in found:
-        if placeholder not in allowed:
-            raise InvalidOptionError(f"{name} does not take {{{placeholder}}}")
-        if found.count(placeholder) > 1:
-            raise InvalidOptionError(f"{name} contains {{{placeholder}}} twice")
-    order = [placeholder for placeholder in found if placeholder != "shard"]
-    for placeholder in ("namespace", "tableName", "userId")[: 3 if is_user else 2]:
-        if placeholder not in order:
-            raise InvalidOptionError(f"{name} must contain {{{placeholder}}}")
-    if order.index("namespace") > order.index("tableName"):
-        raise InvalidOptionError(f"{name} must contain {{namespace}} before {{tableName}}")
-    if is_user and order[-1] != "userId":
-        raise InvalidOptionError(f"{name} must contain {{tableName}} before {{userId}}")
-    # "ab" + "c" and "a" + "bc" must not meet in one directory.
-    if any(re.search(r"[^A-Za-z0-9_]", literal) is None for literal in literals[1:-1]):
-        raise InvalidOptionError(f"{name} must separate its placeholders, as in {USER_TEMPLATE}")
-    return template
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +53,15 @@ class StoredFile:
     @property
     def name(self) -> str:
         return self.path.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class StorageUsage:
+    """Bytes of the disk that a storage lies on, free ones of them, and those of its files."""
+
+    total_bytes: int
+    free_bytes: int
+    used_bytes: int
 
 
 class Storage:
@@ -113,6 +79,9 @@ class Storage:
         Directory of a partition, from ``{namespace}``, ``{tableName}``, ``{userId}``, ``{shard}``.
     shards : int
         Count of values of ``{shard}``.
+    is_claimed : bool
+        True if the base directory was claimed, so that there is something in it at all times: an
+        empty one is the place of a disk that is not mounted.
     """
 
     def __init__(
@@ -123,12 +92,12 @@ class Storage:
         shared_template: str = SHARED_TEMPLATE,
         user_template: str = USER_TEMPLATE,
         shards: int = DEFAULT_SHARDS,
+        is_claimed: bool = False,
     ) -> None:
         self.storage_id = storage_id
         self.base_directory = Path(base_directory).absolute()
-        self._shared_template = checked_template("SHARED_TABLES_TEMPLATE", shared_template)
-        self._user_template = checked_template("USER_TABLES_TEMPLATE", user_template)
-        self._shards = shards
+        self._is_claimed = is_claimed
+        self._templates = Templates(shared_template, user_template, shards)
 
     def __repr__(self) -> str:
         return f"Storage({self.storage_id!r})"
@@ -138,17 +107,28 @@ class Storage:
         with self._faults(writing=True):
             self.base_directory.mkdir(parents=True, exist_ok=True)
             _sync(self.base_directory.parent)
+            if self._is_claimed and not any(self.base_directory.iterdir()):
+                leave_mark(self.base_directory)
+
+    def probe(self) -> None:
+        """Write, read and delete a file; raises `StorageError` if one of them does not work."""
+        name, data = f"probe.{secrets.token_hex(4)}.tmp", secrets.token_bytes(64)
+        self.write(name, data)
+        found = self.read(name)
+        self.delete(name)
+        if found != data:
+            raise StorageError(f"Storage '{self.storage_id}' does not give back what was written")
+
+    def usage(self) -> StorageUsage:
+        """Return how much room there is and how much of it the storage takes."""
+        used = sum(file.size_bytes for file in self.walk() if not file.is_directory)
+        with self._faults():
+            disk = shutil.disk_usage(self.base_directory)
+        return StorageUsage(disk.total, disk.free, used)
 
     def directory(self, table_id: TableId, user: str | None = None) -> str:
         """Return where segments of a partition go; ``user`` is None for SHARED and SYSTEM."""
-        values = {"namespace": encoded(table_id.namespace), "tableName": encoded(table_id.name)}
-        if user is None:
-            template = self._shared_template
-        else:
-            template = self._user_template
-            shard = xxhash.xxh3_64_intdigest(user.encode("utf-8", "surrogatepass")) % self._shards
-            values |= {"userId": encoded(user), "shard": f"shard_{shard}"}
-        return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+        return self._templates.directory(table_id, user)
 
     def absolute(self, path: str) -> Path:
         """Return the place of ``path`` on this machine; refuse one that leads out."""
@@ -188,6 +168,33 @@ class Storage:
                 self._require_base()
                 return None
 
+    @contextlib.contextmanager
+    def reading(self, path: str) -> Iterator[pa.NativeFile]:
+        """Give a file for reading that others may change or cut short meanwhile.
+
+        Raises
+        ------
+        StorageError
+            There is no such file, or it cannot be read.
+        """
+        # Not mapped: a mapped file that gets shorter ends the process.
+        with self._faults(), pa.OSFile(str(self.absolute(path)), "rb") as source:
+            yield source
+
+    def glob(self, pattern: str) -> list[StoredFile]:
+        """Return the files that a pattern names, by path; links are followed.
+
+        ``*``, ``?`` and ``[...]`` match within a name and ``**`` any folders; names that begin
+        with a dot only match a pattern that says the dot. A name that a file has is no pattern.
+        """
+        paths = {pattern}
+        if glob.has_magic(pattern) and not self.absolute(pattern).is_file():
+            # pathlib would show hidden files.
+            paths = set(glob.iglob(pattern, root_dir=self.base_directory, recursive=True))  # noqa: PTH207
+        # A pipe or a device is no file: reading one may never end.
+        found = (self.stat(path) for path in sorted(paths) if self.absolute(path).is_file())
+        return [file for file in found if file is not None]
+
     def walk(self, directory: str = "") -> Iterator[StoredFile]:
         """Return all files and directories below ``directory``, by name, parents first.
 
@@ -225,12 +232,20 @@ class Storage:
                     target.unlink()
                 _sync(target.parent)
             except (FileNotFoundError, NotADirectoryError):
-                return
+                self._require_base()
 
     def discard(self, path: str) -> None:
         """Delete, and leave it to a later clean-up if that fails."""
         with contextlib.suppress(StorageError):
             self.delete(path)
+
+    def delete_empty(self, directory: str) -> None:
+        """Delete a directory if nothing is in it, and those above it alike; never the base."""
+        place = self.absolute(directory)
+        with contextlib.suppress(OSError):  # something is in it, or it is gone
+            while place != self.base_directory:
+                place.rmdir()
+                place = place.parent
 
     @contextlib.contextmanager
     def writing(self, path: str) -> Iterator[pa.NativeFile]:
@@ -243,10 +258,9 @@ class Storage:
         """
         target = self.absolute(path)
         with self._faults(writing=True):
-            self._make_directories(target.parent)
             temporary = _temporary(target)
             try:
-                with pa.OSFile(str(temporary), "wb") as sink:
+                with self._made(temporary, lambda: pa.OSFile(str(temporary), "wb")) as sink:
                     yield sink
                 _sync(temporary)
                 temporary.replace(target)
@@ -269,10 +283,9 @@ class Storage:
         """
         target = self.absolute(path)
         with self._faults(writing=True):
-            self._make_directories(target.parent)
             temporary = _temporary(target)
             try:
-                temporary.mkdir()
+                self._made(temporary, temporary.mkdir)
                 yield NewDirectory(temporary)
                 for folder, _, _ in os.walk(temporary, topdown=False):
                     _sync(Path(folder))
@@ -288,6 +301,16 @@ class Storage:
                 raise
             _sync(target.parent)
 
+    def _made(self, place: Path, make: Callable[[], T]) -> T:
+        """Make a file or directory, and those that it lies in."""
+        for _ in range(_TRIES):
+            # Somebody may delete the directory as an empty one just before something is in it.
+            with contextlib.suppress(FileNotFoundError):
+                self._make_directories(place.parent)
+                return make()
+        self._make_directories(place.parent)
+        return make()
+
     def _make_directories(self, directory: Path) -> None:
         self._require_base()
         missing: list[Path] = []
@@ -300,7 +323,12 @@ class Storage:
             _sync(folder.parent)
 
     def _require_base(self) -> None:
-        if not self.base_directory.is_dir():
+        try:
+            with os.scandir(self.base_directory) as entries:
+                is_there = not self._is_claimed or next(entries, None) is not None
+        except OSError:
+            is_there = False
+        if not is_there:
             raise StorageError(f"Storage '{self.storage_id}' is unreachable")
 
     @contextlib.contextmanager

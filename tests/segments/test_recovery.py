@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,7 +15,7 @@ from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef
 from kalamdb_lab.segments.layout import vectors_path
 from kalamdb_lab.segments.manifest_file import write_manifest
-from kalamdb_lab.segments.recovery import Recovered, recover
+from kalamdb_lab.segments.recovery import Recovered, find_files, recover
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.segments.verification import SegmentState, segment_state
 from kalamdb_lab.segments.writer import write_segment
@@ -72,7 +74,7 @@ def ids(found: Recovered) -> list[int]:
 
 def test_without_manifests_the_files_tell_what_they_are(storage: Storage) -> None:
     written = [segment(storage, 1), segment(storage, 2), segment(storage, 3, partition=BOB)]
-    found = recover(storage)
+    found = recover(find_files(storage))
     assert [listed.meta for listed in found.segments] == written
     assert found.unlisted == {ALICE, BOB}
     assert found.unremembered == {7: "studio.tracks"}
@@ -82,7 +84,7 @@ def test_without_manifests_the_files_tell_what_they_are(storage: Storage) -> Non
 def test_a_manifest_brings_removed_versions_back(storage: Storage) -> None:
     one, two = segment(storage, 1), segment(storage, 2)
     publish(storage, one, two, removed={1: removal(11, at=77)}, last_segment_id=5)
-    found = recover(storage)
+    found = recover(find_files(storage))
     assert [(s.meta, s.removed) for s in found.segments] == [
         (one, removal(11, at=77)),
         (two, RemovedVersions()),
@@ -97,10 +99,10 @@ def test_a_merged_segment_stands_for_those_it_replaces_in_its_partition(storage:
     segment(storage, 2, 20)
     segment(storage, 3, partition=BOB)
     merged = segment(storage, 4, 20, replaces=(1, 2, 3))
-    assert ids(recover(storage)) == [3, 4]
+    assert ids(recover(find_files(storage))) == [3, 4]
     # Without the merged one the old ones count again.
     storage.delete(merged.path)
-    assert ids(recover(storage)) == [1, 2, 3]
+    assert ids(recover(find_files(storage))) == [1, 2, 3]
 
 
 def test_a_segment_that_the_manifest_no_longer_names_is_gone(storage: Storage) -> None:
@@ -108,14 +110,14 @@ def test_a_segment_that_the_manifest_no_longer_names_is_gone(storage: Storage) -
     segment(storage, 1)
     kept = segment(storage, 2)
     publish(storage, kept, last_segment_id=2)
-    found = recover(storage)
+    found = recover(find_files(storage))
     assert (ids(found), found.left_out) == ([2], 1)
 
 
 def test_a_younger_segment_than_the_manifest_counts(storage: Storage) -> None:
     publish(storage, segment(storage, 1), last_segment_id=1)
     segment(storage, 2)
-    found = recover(storage)
+    found = recover(find_files(storage))
     assert ids(found) == [1, 2]
     assert found.unlisted == {ALICE}
 
@@ -124,14 +126,14 @@ def test_a_younger_segment_with_rows_that_are_listed_is_a_leftover(storage: Stor
     one, two = segment(storage, 1), segment(storage, 2)
     publish(storage, one, two, removed={1: removal(10)}, last_segment_id=2)
     segment(storage, 3, 10, 11, 20, 21, replaces=(1, 2))
-    assert ids(recover(storage)) == [1, 2]
+    assert ids(recover(find_files(storage))) == [1, 2]
     # Once the old files are gone it is the only one with these rows; what was removed stays so.
     for meta in (one, two):
         storage.delete(meta.path)
         storage.delete(vectors_path(meta.path))
-    (listed,) = recover(storage).segments
+    (listed,) = recover(find_files(storage)).segments
     assert (listed.meta.segment_id, listed.removed) == (3, removal(10))
-    assert not recover(storage).lost
+    assert not recover(find_files(storage)).lost
 
 
 @pytest.mark.parametrize("with_manifest", [False, True])
@@ -141,14 +143,14 @@ def test_rows_that_were_flushed_twice_come_once(storage: Storage, with_manifest:
     second = segment(storage, 2, 10, 11, 12)
     if with_manifest:
         publish(storage, second, last_segment_id=2)
-    assert ids(recover(storage)) == [2]
+    assert ids(recover(find_files(storage))) == [2]
 
 
 def test_of_two_segments_with_one_id_the_listed_one_counts(storage: Storage) -> None:
     segment(storage, 1)
     listed = segment(storage, 1, 12, partition=BOB)
     publish(storage, listed, last_segment_id=1, partition=BOB)
-    found = recover(storage)
+    found = recover(find_files(storage))
     assert ([s.meta for s in found.segments], found.left_out) == ([listed], 1)
 
 
@@ -159,7 +161,7 @@ def test_a_manifest_of_a_table_that_was_dropped_says_nothing_about_its_successor
     publish(storage, old, last_segment_id=9)
     after = PartitionKey(8, ALICE.scope)
     new = segment(storage, 2, partition=after)
-    found = recover(storage)
+    found = recover(find_files(storage))
     assert [listed.meta for listed in found.segments] == [old, new]
     assert found.unlisted == {after}
 
@@ -190,7 +192,7 @@ def test_what_is_damaged_is_named_and_the_rest_is_found(
     place.write_bytes(data)
     if part in ("no vectors", "gone"):
         place.unlink()
-    found = recover(storage)
+    found = recover(find_files(storage))
     assert ids(found) == [2]
     is_known = with_manifest or part not in ("footer", "truncated")
     if part == "gone" and not with_manifest:
@@ -205,10 +207,74 @@ def test_what_is_damaged_is_named_and_the_rest_is_found(
     assert segment_state(storage, good) is SegmentState.SOUND
 
 
+@pytest.fixture
+def nas(tmp_path: Path) -> Storage:
+    """Another storage, with other templates."""
+    made = Storage("nas", tmp_path / "nas", user_template="u/{namespace}/{tableName}/{userId}")
+    made.create_base()
+    return made
+
+
+def found_in(*storages: Storage) -> Recovered:
+    return recover(*map(find_files, storages))
+
+
+def test_a_partition_in_two_storages_is_found_in_both(storage: Storage, nas: Storage) -> None:
+    old, new = segment(storage, 1), segment(nas, 2)
+    publish(storage, old, removed={1: removal(10)}, last_segment_id=2)
+    publish(nas, new, removed={2: removal(21)}, last_segment_id=2)
+    found = found_in(storage, nas)
+    assert [(s.meta, s.removed) for s in found.segments] == [(old, removal(10)), (new, removal(21))]
+    assert (found.left_out, found.lost, found.unlisted, found.unremembered) == (0, [], set(), {})
+
+
+def test_rows_that_moved_away_come_once_though_the_old_place_was_out_of_reach(
+    storage: Storage, nas: Storage
+) -> None:
+    old = segment(storage, 1, 10, 11)
+    publish(storage, old, removed={1: removal(10)}, last_segment_id=1)
+    moved = segment(nas, 2, 11, replaces=(1,))
+    publish(nas, moved, last_segment_id=2)
+    found = found_in(storage, nas)
+    assert [s.meta for s in found.segments] == [moved]
+    assert (found.outdated, found.unlisted) == ([old], {ALICE})
+    # Nor does it count as lost once its file is gone.
+    storage.delete(old.path)
+    assert not found_in(storage, nas).lost
+    # Merged once more, the rows say so themselves.
+    segment(storage, 1, 10, 11)
+    merged = segment(nas, 3, 11, 30, replaces=(2,))
+    publish(nas, merged, last_segment_id=3)
+    assert [s.meta for s in found_in(storage, nas).segments] == [merged]
+
+
+def test_a_move_that_was_not_committed_leaves_the_rows_where_they_were(
+    storage: Storage, nas: Storage
+) -> None:
+    old = segment(storage, 1, 10, 11)
+    publish(storage, old, removed={1: removal(10)}, last_segment_id=1)
+    segment(nas, 2, 11, replaces=(1,))
+    found = found_in(storage, nas)
+    assert [(s.meta, s.removed) for s in found.segments] == [(old, removal(10))]
+    assert (found.left_out, found.unlisted) == (1, set())
+
+
+def test_what_was_removed_is_remembered_for_a_segment_that_no_manifest_names_yet(
+    storage: Storage, nas: Storage
+) -> None:
+    old = segment(storage, 1, 10, 11)
+    publish(storage, old, removed={1: removal(10)}, last_segment_id=1)
+    segment(nas, 2, 10, 11, replaces=(1,))
+    for path in (old.path, vectors_path(old.path)):
+        storage.delete(path)
+    (listed,) = found_in(storage, nas).segments
+    assert (listed.meta.segment_id, listed.removed) == (2, removal(10))
+
+
 def test_files_that_are_no_segments_are_not_looked_at(storage: Storage) -> None:
     meta = segment(storage, 1)
     storage.write("t/notes.txt", b"mine")
     storage.write("t/s-1.parquet", b"mine")
-    found = recover(storage)
+    found = recover(find_files(storage))
     assert [listed.meta for listed in found.segments] == [meta]
     assert not found.lost

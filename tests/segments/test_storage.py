@@ -9,81 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kalamdb_lab.errors import InvalidOptionError, StorageError
-from kalamdb_lab.model.ids import TableId
-from kalamdb_lab.segments.storage import Storage, encoded, is_temporary
-
-TRACKS = TableId("studio", "tracks")
-USERS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=128)
+from kalamdb_lab.errors import StorageError
+from kalamdb_lab.segments.base_directory import claiming
+from kalamdb_lab.segments.storage import Storage, is_temporary
 
 
 def names(storage: Storage) -> list[str]:
     return [file.path for file in storage.walk() if not file.is_directory]
-
-
-@given(user=USERS | st.sampled_from(["..", ".", "../../etc", "a/b", "C:\\x", "%2e", "~", "*"]))
-def test_a_user_has_one_directory_inside_the_base(user: str) -> None:
-    storage = Storage("local", "/srv/base")
-    directory = storage.directory(TRACKS, user)
-    assert directory.startswith("studio/tracks/")
-    assert directory.count("/") == 2
-    place = os.path.normpath(storage.absolute(directory))
-    assert place == f"/srv/base/{directory}"
-    assert len(Path(place).name.encode()) < 200
-
-
-@given(one=USERS, other=USERS)
-def test_two_users_never_share_a_directory_even_where_case_is_not_told_apart(
-    one: str, other: str
-) -> None:
-    assert (encoded(one).casefold() == encoded(other).casefold()) is (one == other)
-
-
-def test_users_that_differ_in_case_or_in_their_last_letter_are_apart() -> None:
-    ids = ["ua", "UA", "Ua", "x" * 128, "x" * 127 + "y", "ß" * 128, "ß" * 127 + "s"]
-    assert len({encoded(user).casefold() for user in ids}) == len(ids)
-    assert encoded("alice") == "alice"
-
-
-def test_a_shared_table_and_a_sharded_user_follow_their_templates() -> None:
-    storage = Storage("nas", "/srv", user_template="{shard}/{namespace}/t-{tableName}/{userId}")
-    assert storage.directory(TRACKS) == "studio/tracks"
-    directory = storage.directory(TRACKS, "alice")
-    assert directory == storage.directory(TRACKS, "alice")
-    shard, *rest = directory.split("/")
-    assert rest == ["studio", "t-tracks", "alice"]
-    assert shard.startswith("shard_")
-    assert 0 <= int(shard.removeprefix("shard_")) < 16
-
-
-@pytest.mark.parametrize(
-    ("option", "template", "message"),
-    [
-        ("user_template", "{namespace}/{tableName}", "USER_TABLES_TEMPLATE must contain {userId}"),
-        (
-            "shared_template",
-            "{tableName}/{namespace}",
-            "SHARED_TABLES_TEMPLATE must contain {namespace} before {tableName}",
-        ),
-        ("shared_template", "{tableName}", "SHARED_TABLES_TEMPLATE must contain {namespace}"),
-        ("shared_template", "/srv/{namespace}/{tableName}", None),
-        ("shared_template", "../{namespace}/{tableName}", None),
-        ("shared_template", "{namespace}/{tableName}/{userId}", None),
-        ("user_template", "{namespace}/{userId}/{tableName}", None),
-        ("user_template", "{namespace}{tableName}/{userId}", None),
-        ("user_template", "{namespace}/{tableName}/{user-id}/{userId}", None),
-    ],
-)
-def test_a_template_that_would_mix_or_leave_directories_is_refused(
-    option: str, template: str, message: str | None
-) -> None:
-    with pytest.raises(InvalidOptionError) as refusal:
-        Storage("nas", "/srv", **{option: template})  # type: ignore[arg-type]
-    if message is not None:
-        assert str(refusal.value) == message
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a//b", ".", "a\\b", "a\0b"])
@@ -180,10 +113,42 @@ def test_a_base_that_is_gone_is_unreachable_and_not_made_again(tmp_path: Path) -
         lambda: storage.write("a/file", b"x"),
         lambda: storage.read("a/file"),
         lambda: list(storage.walk()),
+        lambda: storage.delete("a/file"),
     ):
         with pytest.raises(StorageError, match=r"^Storage 'nas' is unreachable$"):
             action()
     assert not (tmp_path / "unmounted").exists()
+
+
+def test_the_empty_place_of_an_unmounted_disk_is_unreachable_and_not_written(
+    tmp_path: Path,
+) -> None:
+    base = tmp_path / "disk"
+    base.mkdir()
+    storage = Storage("nas", base, is_claimed=True)
+    for action in (
+        lambda: storage.write("a/file", b"x"),
+        lambda: storage.read("a/file"),
+        lambda: list(storage.walk()),
+        lambda: storage.delete("a/file"),
+        storage.probe,
+    ):
+        with pytest.raises(StorageError, match=r"^Storage 'nas' is unreachable$"):
+            action()
+    assert not any(base.iterdir())
+    with claiming(base, shown_as="disk", with_parents=False):
+        pass
+    storage.write("a/file", b"x")
+    assert storage.read("a/file") == b"x"
+
+
+def test_a_probe_leaves_nothing_and_the_usage_is_that_of_the_files(storage: Storage) -> None:
+    storage.write("a/file", bytes(1_000))
+    storage.probe()
+    assert names(storage) == ["a/file"]
+    usage = storage.usage()
+    assert usage.used_bytes == 1_000
+    assert 0 < usage.free_bytes <= usage.total_bytes
 
 
 @pytest.fixture
@@ -264,4 +229,6 @@ def test_a_read_only_storage_is_read_and_refuses_to_be_written(read_only: Storag
     ):
         with pytest.raises(StorageError, match=r"^Storage 'local' is read-only$"):
             action()
+    with pytest.raises(StorageError, match=r"^Storage 'local' is read-only$"):
+        read_only.probe()
     assert read_only.read("a/file") == b"old"

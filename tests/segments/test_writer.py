@@ -25,7 +25,7 @@ from kalamdb_lab.model.values import from_storage
 from kalamdb_lab.segments.layout import segment_paths
 from kalamdb_lab.segments.manifest_file import orphans
 from kalamdb_lab.segments.reader import SegmentReader
-from kalamdb_lab.segments.recovery import recover
+from kalamdb_lab.segments.recovery import find_files, recover
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.segments.verification import read_footer
 from kalamdb_lab.segments.writer import ROW_GROUP_ROWS, write_segment
@@ -308,7 +308,7 @@ def test_a_writer_killed_at_any_of_its_steps_leaves_a_whole_segment_or_none(
     )
     steps = int(child.stdout)
     assert steps > 15
-    whole = [listed.meta for listed in recover(storage).segments]
+    whole = [listed.meta for listed in recover(find_files(storage)).segments]
     finished = {meta.segment_id for meta in whole}
     # Only the last steps, which make the directory durable, come after the file has its name.
     assert {steps} <= finished <= {steps - 1, steps - 2, steps}
@@ -320,5 +320,5 @@ def test_a_writer_killed_at_any_of_its_steps_leaves_a_whole_segment_or_none(
     known = [meta.path for meta in whole]
     for path in list(orphans(storage, known, older_than_us=2**62)):
         storage.delete(path)
-    assert {listed.meta.segment_id for listed in recover(storage).segments} == finished
+    assert {listed.meta.segment_id for listed in recover(find_files(storage)).segments} == finished
     assert {path.split("/")[0] for path in files(storage)} == {f"t{n}" for n in finished}

@@ -1,0 +1,112 @@
+"""The base directory of a storage: claimed for it alone, and given back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kalamdb_lab.errors import NotEmptyError, StorageError
+
+MARK_NAME = ".kalam-storage"
+_MARK = b"Segments of a KalamDB Lab database lie here. Nothing else should.\n"
+
+
+@contextmanager
+def claiming(base: Path, *, shown_as: str, with_parents: bool) -> Iterator[None]:
+    """Make a directory, or take one with nothing in it, and leave our mark there.
+
+    A directory belongs to one storage of one database, which cleans up what it does not list.
+    What was made is taken back if the block fails.
+
+    Parameters
+    ----------
+    shown_as : str
+        The path as the user wrote it, for errors.
+    with_parents : bool
+        Make the directories above it too.
+
+    Raises
+    ------
+    NotEmptyError
+        It holds something.
+    StorageError
+        It is no directory, or cannot be made or written.
+    """
+    missing = [place for place in (base, *base.parents) if not os.path.lexists(place)]
+    if len(missing) > 1 and not with_parents:
+        raise StorageError(
+            f"PATH '{shown_as}' cannot be used: the directory it should lie in does not exist"
+        )
+    try:
+        for place in reversed(missing):
+            place.mkdir(exist_ok=True)
+        if any(base.iterdir()):
+            raise NotEmptyError(f"PATH '{shown_as}' is not empty; choose a new or empty directory")
+        leave_mark(base)
+        for place in missing:
+            _sync(place.parent)
+    except NotADirectoryError:
+        raise StorageError(f"PATH '{shown_as}' is not a directory") from None
+    except OSError as error:
+        _remove_empty(missing)
+        raise StorageError(f"PATH '{shown_as}' cannot be used: {error.strerror}") from None
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            (base / MARK_NAME).unlink(missing_ok=True)
+        _remove_empty(missing)
+        raise
+
+
+def release(base: Path) -> None:
+    """Take our mark and all directories that hold nothing out of a base directory.
+
+    What cannot be removed stays.
+    """
+    with suppress(OSError):
+        (base / MARK_NAME).unlink(missing_ok=True)
+    folders = [Path(folder) for folder, _, _ in os.walk(base, topdown=False)]
+    _remove_empty(folder for folder in folders if folder != base)
+
+
+def lies_within(inner: Path, outer: Path) -> bool:
+    """Return whether a directory is another one or lies in it, by whatever names."""
+    if Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer)):
+        return True
+    try:
+        # A file system may not tell capitals apart.
+        wanted = outer.stat()
+    except OSError:
+        return False
+    return any(
+        os.path.samestat(place.stat(), wanted)
+        for place in (inner, *inner.parents)
+        if place.exists()
+    )
+
+
+def leave_mark(base: Path) -> None:
+    """Put a file into an empty base directory: it is then told from the place of another disk."""
+    with (base / MARK_NAME).open("xb") as file:
+        file.write(_MARK)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(base)
+
+
+def _remove_empty(directories: Iterable[Path]) -> None:
+    """Remove directories that hold nothing, in this order; leave the others."""
+    for directory in directories:
+        with suppress(OSError):
+            directory.rmdir()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
