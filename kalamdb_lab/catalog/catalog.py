@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kalamdb_lab.catalog.definitions import (
+    job_of,
+    job_row,
+    live_query_of,
+    live_query_row,
     namespace_of,
     namespace_row,
     storage_of,
     storage_row,
-    table_of,
-    table_row,
     user_of,
     user_row,
 )
 from kalamdb_lab.catalog.entity_store import EntityStore
 from kalamdb_lab.catalog.system_tables import (
-    NAMESPACES,
-    STORAGES,
+    DERIVED_TABLES,
+    SYSTEM_TABLE_ALIASES,
     SYSTEM_TABLES,
-    TABLES,
-    USERS,
-    system_table,
 )
+from kalamdb_lab.catalog.table_rows import table_of, table_row
+from kalamdb_lab.catalog.upgrade import refuse_newer, upgraded
 from kalamdb_lab.errors import AlreadyExistsError, NotFoundError
-from kalamdb_lab.model.entities import AuthType, Namespace, StorageDef, User
-from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, ROOT_USER, SYSTEM_NAMESPACE, TableId
+from kalamdb_lab.model.entities import AuthType, LiveQuery, Namespace, StorageDef, User
+from kalamdb_lab.model.ids import (
+    DEFAULT_NAMESPACE,
+    INFORMATION_SCHEMA,
+    ROOT_USER,
+    SYSTEM_NAMESPACE,
+    TableId,
+)
+from kalamdb_lab.model.jobs import Job
 from kalamdb_lab.model.roles import Role
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.commit_log import Commit, CommitLog
 from kalamdb_lab.segments.reader import SegmentReader
-from kalamdb_lab.segments.storage import SHARED_TEMPLATE, USER_TEMPLATE, Storage
+from kalamdb_lab.segments.storage import Storage
+from kalamdb_lab.segments.templates import SHARED_TEMPLATE, USER_TEMPLATE, shards_of
 
 LOCAL_STORAGE = "local"
 
@@ -43,18 +53,36 @@ class Catalog:
 
     Lookups cost a dictionary access after the log was followed; changes are staged on a
     `Commit`, so that one statement is one commit.
+
+    Parameters
+    ----------
+    system : mapping of str to TableDef
+        The stored system tables by name, as this version of the code defines them.
     """
 
-    def __init__(self, log: CommitLog, reader: SegmentReader) -> None:
+    def __init__(
+        self,
+        log: CommitLog,
+        reader: SegmentReader,
+        *,
+        system: Mapping[str, TableDef] = SYSTEM_TABLES,
+    ) -> None:
         self._log = log
-        self.users: EntityStore[User] = EntityStore(log, reader, USERS, user_row, user_of)
+        self._known = {table.table_id: table for table in (*system.values(), *DERIVED_TABLES)}
+        self.users: EntityStore[User] = EntityStore(log, reader, system["users"], user_row, user_of)
         self.namespaces: EntityStore[Namespace] = EntityStore(
-            log, reader, NAMESPACES, namespace_row, namespace_of
+            log, reader, system["namespaces"], namespace_row, namespace_of
         )
         self.storages: EntityStore[StorageDef] = EntityStore(
-            log, reader, STORAGES, storage_row, storage_of
+            log, reader, system["storages"], storage_row, storage_of
         )
-        self.tables: EntityStore[TableDef] = EntityStore(log, reader, TABLES, table_row, table_of)
+        self.tables: EntityStore[TableDef] = EntityStore(
+            log, reader, system["tables"], table_row, self._table_of
+        )
+        self.jobs: EntityStore[Job] = EntityStore(log, reader, system["jobs"], job_row, job_of)
+        self.live_queries: EntityStore[LiveQuery] = EntityStore(
+            log, reader, system["live_queries"], live_query_row, live_query_of
+        )
         self._by_table_key: tuple[int, dict[int, TableDef]] = (-1, {})
 
     def bootstrap(self) -> None:
@@ -85,10 +113,29 @@ class Catalog:
                     updated_at_us=now_us,
                 )
                 self.storages.put(commit, local)
+            for table_id, table in self._listed():
+                now = upgraded(self.tables.get(str(table_id)), table, now_us)
+                if now is not None:
+                    self.tables.put(commit, now)
+
+    def _listed(self) -> list[tuple[TableId, TableDef]]:
+        """Return the system tables that have a row in ``system.tables``."""
+        return [item for item in self._known.items() if item[0].namespace == SYSTEM_NAMESPACE]
+
+    def _table_of(self, row: Any) -> TableDef:
+        table = table_of(row)
+        if table.kind is TableKind.SYSTEM:
+            # Also while the database is open: a newer version in another process may upgrade it.
+            refuse_newer(table, self._known)
+        return table
 
     def _is_complete(self) -> bool:
         return (
-            ROOT_USER in self.users.all()
+            all(
+                upgraded(self.tables.get(str(table_id)), table, 0) is None
+                for table_id, table in self._listed()
+            )
+            and ROOT_USER in self.users.all()
             and DEFAULT_NAMESPACE in self.namespaces.all()
             and LOCAL_STORAGE in self.storages.all()
         )
@@ -103,8 +150,16 @@ class Catalog:
     def find_table(self, table_id: TableId) -> TableDef | None:
         """Return a table, view or system table, or None."""
         if table_id.namespace == SYSTEM_NAMESPACE:
-            return system_table(table_id.name)
-        return self.tables.get(str(table_id))
+            table_id = TableId(
+                SYSTEM_NAMESPACE, SYSTEM_TABLE_ALIASES.get(table_id.name, table_id.name)
+            )
+        found = self.tables.get(str(table_id)) or self._known.get(table_id)
+        if found is not None and table_id.namespace == INFORMATION_SCHEMA:
+            # As old as the database, whose first commit defined the system tables.
+            since = self.tables.get(f"{SYSTEM_NAMESPACE}.tables")
+            at_us = 0 if since is None else since.created_at_us
+            return replace(found, created_at_us=at_us, updated_at_us=at_us)
+        return found
 
     def table(self, table_id: TableId) -> TableDef:
         """Return a table, view or system table; raises `NotFoundError` with near misses."""
@@ -120,20 +175,22 @@ class Catalog:
         revision = self.tables.revision
         at, tables = self._by_table_key
         if at != revision:
-            tables = {t.table_key: t for t in self.tables.all().values()} | {
-                t.table_key: t for t in SYSTEM_TABLES.values()
+            tables = {t.table_key: t for t in self._known.values()} | {
+                t.table_key: t for t in self.tables.all().values()
             }
             self._by_table_key = (revision, tables)
         return tables.get(table_key)
 
     def tables_in(self, namespace: str | None) -> list[TableDef]:
-        """Return tables and views of one namespace, or of all but ``system``, by name."""
-        if namespace == SYSTEM_NAMESPACE:
-            return sorted(SYSTEM_TABLES.values(), key=lambda table: table.table_id)
+        """Return tables and views of one namespace, or of all with tables of users, by name."""
+        if namespace in (SYSTEM_NAMESPACE, INFORMATION_SCHEMA):
+            named = [table_id for table_id in self._known if table_id.namespace == namespace]
+            return [self.table(table_id) for table_id in sorted(named)]
         chosen = (
             table
             for table in self.tables.all().values()
-            if namespace is None or table.table_id.namespace == namespace
+            if table.kind is not TableKind.SYSTEM
+            and (namespace is None or table.table_id.namespace == namespace)
         )
         return sorted(chosen, key=lambda table: table.table_id)
 
@@ -167,7 +224,7 @@ class Catalog:
         if near:
             return [f"{table_id.namespace}.{near[0]}"]
         elsewhere = [
-            str(t.table_id) for t in self.tables.all().values() if t.table_id.name == table_id.name
+            str(t.table_id) for t in self.tables_in(None) if t.table_id.name == table_id.name
         ]
         return sorted(elsewhere)[:1]
 
@@ -193,15 +250,17 @@ class StorageRegistry:
     Parameters
     ----------
     catalog : Catalog
-    base_directory : Path
-        Where ``local`` lies and what other relative base directories start from.
+    directory : Path
+        Of the database: relative base directories start here.
+    local_directory : Path
+        Where ``local`` lies.
     """
 
-    def __init__(self, catalog: Catalog, base_directory: Path) -> None:
+    def __init__(self, catalog: Catalog, directory: Path, local_directory: Path) -> None:
         self._catalog = catalog
-        self._base_directory = base_directory
+        self.directory = directory
         # System tables lie here, the one with the storages too: it is known without asking them.
-        self._local = Storage(LOCAL_STORAGE, base_directory)
+        self._local = Storage(LOCAL_STORAGE, local_directory)
         self._made: dict[str, tuple[StorageDef, Storage]] = {}
 
     def storage(self, storage_id: str) -> Storage:
@@ -213,8 +272,35 @@ class StorageRegistry:
         if table.kind is TableKind.SYSTEM:
             storage = self._local
         else:
-            storage = self._defined(table.options.storage_id or LOCAL_STORAGE)
+            storage = self._defined(self._storage_id(table, scope))
         return storage, storage.directory(table.table_id, scope if table.kind.is_scoped else None)
+
+    def make(self, definition: StorageDef) -> Storage:
+        """Return the storage of a definition, which may not be in the catalog yet.
+
+        Raises
+        ------
+        InvalidOptionError
+            Its templates or its configuration do not hold.
+        """
+        is_local = definition.storage_id == LOCAL_STORAGE
+        base = self.directory / definition.base_directory
+        return Storage(
+            definition.storage_id,
+            self._local.base_directory if is_local else base,
+            shared_template=definition.shared_tables_template,
+            user_template=definition.user_tables_template,
+            shards=shards_of(definition.config),
+            is_claimed=not is_local,
+        )
+
+    def _storage_id(self, table: TableDef, scope: str) -> str:
+        """Return the user's own storage where the table follows it, else the table's."""
+        if table.options.use_user_storage:
+            user = self._catalog.users.get(scope)
+            if user is not None and user.storage_id in self._catalog.storages.all():
+                return str(user.storage_id)
+        return table.options.storage_id or LOCAL_STORAGE
 
     def _defined(self, storage_id: str) -> Storage:
         definition = self._catalog.storages.get(storage_id)
@@ -222,14 +308,6 @@ class StorageRegistry:
             raise NotFoundError("Storage", storage_id)
         made = self._made.get(storage_id)
         if made is None or made[0] != definition:
-            made = (definition, self._make(definition))
+            made = (definition, self.make(definition))
             self._made[storage_id] = made
         return made[1]
-
-    def _make(self, definition: StorageDef) -> Storage:
-        return Storage(
-            definition.storage_id,
-            self._base_directory / definition.base_directory,
-            shared_template=definition.shared_tables_template,
-            user_template=definition.user_tables_template,
-        )

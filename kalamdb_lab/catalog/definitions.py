@@ -5,65 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
-
-from kalamdb_lab.errors import CorruptError
-from kalamdb_lab.model.datatypes import KalamDataType
-from kalamdb_lab.model.entities import AuthType, Namespace, StorageDef, User
-from kalamdb_lab.model.ids import TableId
+from kalamdb_lab.model.entities import MASK, AuthType, LiveQuery, Namespace, StorageDef, User
+from kalamdb_lab.model.jobs import Job, JobKind, JobStatus
 from kalamdb_lab.model.roles import Role
-from kalamdb_lab.model.tables import (
-    AccessLevel,
-    ColumnDef,
-    FlushPolicy,
-    SchemaChange,
-    TableDef,
-    TableKind,
-    TableOptions,
-)
 from kalamdb_lab.partitions.payload import Row
-from kalamdb_lab.store.wire import encoder, extension, to_wire
-
-
-class _Column(msgspec.Struct, array_like=True):
-    column_id: int
-    name: str
-    data_type: bytes
-    nullable: bool
-    default: str | None
-    position: int
-    primary_key: bool
-    fill: Any
-    hidden: bool
-
-
-class _Change(msgspec.Struct, array_like=True):
-    schema_version: int
-    changed_at_us: int
-    changed_by: str
-    change: str
-    columns: list[_Column]
-
-
-class _Options(msgspec.Struct, array_like=True):
-    storage_id: str | None
-    use_user_storage: bool
-    flush_rows: int | None
-    flush_interval_s: int | None
-    deleted_retention_hours: int | None
-    ttl_seconds: int | None
-    access_level: str | None
-
-
-class _Definition(msgspec.Struct, array_like=True):
-    table_key: int
-    kind: str
-    history: list[_Change]
-    options: _Options
-    view_columns: list[str] | None
-
-
-_decoder = msgspec.msgpack.Decoder(_Definition, ext_hook=extension)
 
 
 def user_row(user: User) -> Row:
@@ -74,7 +19,7 @@ def user_row(user: User) -> Row:
         user.email,
         user.auth_type.value,
         user.auth_data,
-        "table",
+        "table" if user.storage_id is None else "user",
         user.storage_id,
         user.created_at_us,
         user.updated_at_us,
@@ -134,10 +79,11 @@ def storage_row(storage: StorageDef) -> Row:
         storage.base_directory,
         storage.shared_tables_template,
         storage.user_tables_template,
-        None,
+        None if storage.credentials is None else MASK,
         storage.config,
         storage.created_at_us,
         storage.updated_at_us,
+        storage.credentials,
     )
 
 
@@ -154,142 +100,84 @@ def storage_of(row: Any) -> StorageDef:
         config=row[8],
         created_at_us=row[9],
         updated_at_us=row[10],
+        credentials=row[11],
     )
 
 
-def table_row(table: TableDef) -> Row:
-    """Return the row of ``system.tables``."""
-    key = table.primary_key
-    access = table.options.access_level
+def live_query_row(live: LiveQuery) -> Row:
+    """Return the row of ``system.live_queries``."""
     return (
-        table.table_id.namespace,
-        table.table_id.name,
-        table.kind.value,
-        table.options.storage_id,
-        None if access is None else access.value,
-        table.schema_version,
-        None if key is None else key.name,
-        _options_json(table.options),
-        False,
-        table.view_sql,
-        table.created_at_us,
-        table.updated_at_us,
-        table.created_by,
-        str(table.table_id),
-        _encode_definition(table),
+        live.live_id,
+        live.user_id,
+        live.namespace,
+        live.table_name,
+        live.query,
+        live.options,
+        "active",
+        live.changes,
+        live.last_seq,
+        live.node_id,
+        live.created_at_us,
+        live.last_update_us,
     )
 
 
-def table_of(row: Any) -> TableDef:
-    """Return the table of a row."""
-    try:
-        definition = _decoder.decode(row[14])
-    except (msgspec.MsgspecError, ArithmeticError):
-        raise CorruptError(
-            f"The definition of {row[0]}.{row[1]} is damaged; restore a backup"
-        ) from None
-    options = definition.options
-    policy = None
-    if options.flush_rows is not None or options.flush_interval_s is not None:
-        policy = FlushPolicy(options.flush_rows, options.flush_interval_s)
-    return TableDef(
-        table_key=definition.table_key,
-        table_id=TableId(row[0], row[1]),
-        kind=TableKind(definition.kind),
-        history=tuple(
-            SchemaChange(
-                change.schema_version,
-                change.changed_at_us,
-                change.changed_by,
-                change.change,
-                tuple(
-                    ColumnDef(
-                        column_id=column.column_id,
-                        name=column.name,
-                        data_type=KalamDataType.decode(column.data_type),
-                        nullable=column.nullable,
-                        default=column.default,
-                        position=column.position,
-                        primary_key=column.primary_key,
-                        fill=column.fill,
-                        hidden=column.hidden,
-                    )
-                    for column in change.columns
-                ),
-            )
-            for change in definition.history
-        ),
-        options=TableOptions(
-            storage_id=options.storage_id,
-            use_user_storage=options.use_user_storage,
-            flush_policy=policy,
-            deleted_retention_hours=options.deleted_retention_hours,
-            ttl_seconds=options.ttl_seconds,
-            access_level=None
-            if options.access_level is None
-            else AccessLevel(options.access_level),
-        ),
+def live_query_of(row: Any) -> LiveQuery:
+    """Return the live query of a row."""
+    return LiveQuery(
+        live_id=row[0],
+        user_id=row[1],
+        namespace=row[2],
+        table_name=row[3],
+        query=row[4],
+        options=row[5],
+        changes=row[7],
+        last_seq=row[8],
+        node_id=row[9],
         created_at_us=row[10],
-        updated_at_us=row[11],
-        created_by=row[12],
-        view_sql=row[9],
-        view_columns=None if definition.view_columns is None else tuple(definition.view_columns),
+        last_update_us=row[11],
     )
 
 
-def _encode_definition(table: TableDef) -> bytes:
-    options = table.options
-    policy = options.flush_policy
-    return encoder.encode(
-        _Definition(
-            table.table_key,
-            table.kind.value,
-            [
-                _Change(
-                    change.schema_version,
-                    change.changed_at_us,
-                    change.changed_by,
-                    change.change,
-                    [
-                        _Column(
-                            column.column_id,
-                            column.name,
-                            column.data_type.encode(),
-                            column.nullable,
-                            column.default,
-                            column.position,
-                            column.primary_key,
-                            to_wire(column.fill),
-                            column.hidden,
-                        )
-                        for column in change.columns
-                    ],
-                )
-                for change in table.history
-            ],
-            _Options(
-                options.storage_id,
-                options.use_user_storage,
-                None if policy is None else policy.rows,
-                None if policy is None else policy.interval_s,
-                options.deleted_retention_hours,
-                options.ttl_seconds,
-                None if options.access_level is None else options.access_level.value,
-            ),
-            None if table.view_columns is None else list(table.view_columns),
-        )
+def job_row(job: Job) -> Row:
+    """Return the row of ``system.jobs``."""
+    return (
+        job.job_id,
+        job.kind.value,
+        job.status.value,
+        job.message,
+        job.exception_trace,
+        json.dumps(dict(job.parameters)),
+        job.idempotency_key,
+        job.retry_count,
+        job.max_retries,
+        job.progress,
+        job.node_id,
+        job.created_by,
+        job.created_at_us,
+        job.updated_at_us,
+        job.started_at_us,
+        job.finished_at_us,
     )
 
 
-def _options_json(options: TableOptions) -> str:
-    said: dict[str, object] = {
-        "STORAGE_ID": options.storage_id,
-        "USE_USER_STORAGE": options.use_user_storage or None,
-        "FLUSH_POLICY": None if options.flush_policy is None else str(options.flush_policy),
-        "DELETED_RETENTION_HOURS": options.deleted_retention_hours,
-        "TTL_SECONDS": options.ttl_seconds,
-        "ACCESS_LEVEL": None
-        if options.access_level is None
-        else options.access_level.value.upper(),
-    }
-    return json.dumps({name: value for name, value in said.items() if value is not None})
+def job_of(row: Any) -> Job:
+    """Return the job of a row."""
+    return Job(
+        job_id=row[0],
+        kind=JobKind(row[1]),
+        status=JobStatus(row[2]),
+        message=row[3],
+        exception_trace=row[4],
+        parameters=json.loads(row[5]),
+        idempotency_key=row[6],
+        retry_count=row[7],
+        max_retries=row[8],
+        progress=row[9],
+        node_id=row[10],
+        created_by=row[11],
+        created_at_us=row[12],
+        updated_at_us=row[13],
+        started_at_us=row[14],
+        finished_at_us=row[15],
+    )

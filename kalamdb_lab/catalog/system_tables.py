@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kalamdb_lab.model.datatypes import (
     BIGINT,
     BOOLEAN,
@@ -12,8 +14,9 @@ from kalamdb_lab.model.datatypes import (
     JSON,
     TEXT,
     KalamDataType,
+    StorageValue,
 )
-from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, TableId
+from kalamdb_lab.model.ids import INFORMATION_SCHEMA, ROOT_USER, SYSTEM_NAMESPACE, TableId
 from kalamdb_lab.model.tables import (
     ColumnDef,
     SchemaChange,
@@ -51,6 +54,32 @@ def _table(
     )
 
 
+def grown(table: TableDef, *columns: tuple[str, KalamDataType, str, StorageValue]) -> TableDef:
+    """Return the next schema version of a system table, with further columns at its end.
+
+    The fourth part of a column is what rows of older versions show in it. A definition that was
+    released changes in this way only: ``USERS = grown(_table(...), ("phone", TEXT, "?", None))``.
+    """
+    last = table.columns[-1].column_id
+    added = tuple(
+        ColumnDef(
+            column_id=at,
+            name=name,
+            data_type=data_type,
+            nullable=note != "",
+            position=at,
+            fill=fill,
+            hidden=note == "hidden",
+        )
+        for at, (name, data_type, note, fill) in enumerate(columns, start=last + 1)
+    )
+    assert all(column.nullable or column.fill is not None for column in added)
+    names = ", ".join(f"{c.name} {c.data_type}" for c in added if not c.hidden)
+    change = f"ADD COLUMN {names}" if names else "INTERNAL"
+    step = SchemaChange(table.schema_version + 1, 0, ROOT_USER, change, (*table.columns, *added))
+    return replace(table, history=(*table.history, step))
+
+
 USERS = _table(
     1,
     "users",
@@ -81,21 +110,24 @@ NAMESPACES = _table(
     ("created_by", TEXT, ""),
 )
 
-STORAGES = _table(
-    3,
-    "storages",
-    "storage_id",
-    ("storage_id", TEXT, ""),
-    ("storage_name", TEXT, ""),
-    ("storage_type", TEXT, ""),
-    ("description", TEXT, "?"),
-    ("base_directory", TEXT, ""),
-    ("shared_tables_template", TEXT, ""),
-    ("user_tables_template", TEXT, ""),
-    ("credentials", TEXT, "?"),
-    ("config", JSON, "?"),
-    ("created_at", DATETIME, ""),
-    ("updated_at", DATETIME, ""),
+STORAGES = grown(
+    _table(
+        3,
+        "storages",
+        "storage_id",
+        ("storage_id", TEXT, ""),
+        ("storage_name", TEXT, ""),
+        ("storage_type", TEXT, ""),
+        ("description", TEXT, "?"),
+        ("base_directory", TEXT, ""),
+        ("shared_tables_template", TEXT, ""),
+        ("user_tables_template", TEXT, ""),
+        ("credentials", TEXT, "?"),
+        ("config", JSON, "?"),
+        ("created_at", DATETIME, ""),
+        ("updated_at", DATETIME, ""),
+    ),
+    ("__kalam_credentials", TEXT, "hidden", None),
 )
 
 TABLES = _table(
@@ -181,6 +213,50 @@ SYSTEM_TABLES: dict[str, TableDef] = {
 SYSTEM_TABLE_ALIASES = {"schemas": "tables", "live": "live_queries", "audit_log": "audit_logs"}
 
 
-def system_table(name: str) -> TableDef | None:
-    """Return a system table by its folded name or alias."""
-    return SYSTEM_TABLES.get(SYSTEM_TABLE_ALIASES.get(name, name))
+def _derived(
+    table_key: int, table_id: TableId, *columns: tuple[str, KalamDataType, str]
+) -> TableDef:
+    plain = _table(table_key, table_id.name, "metric", *columns)
+    return replace(plain, table_id=table_id, options=TableOptions(storage_id=None), is_derived=True)
+
+
+STATS = _derived(
+    100,
+    TableId(SYSTEM_NAMESPACE, "stats"),
+    ("metric", TEXT, ""),
+    ("value", DOUBLE, ""),
+    ("unit", TEXT, ""),
+)
+
+SCHEMATA = _derived(
+    101,
+    TableId(INFORMATION_SCHEMA, "schemata"),
+    ("catalog_name", TEXT, ""),
+    ("schema_name", TEXT, ""),
+)
+
+ALL_TABLES = _derived(
+    102,
+    TableId(INFORMATION_SCHEMA, "tables"),
+    ("table_catalog", TEXT, ""),
+    ("table_schema", TEXT, ""),
+    ("table_name", TEXT, ""),
+    ("table_type", TEXT, ""),
+)
+
+ALL_COLUMNS = _derived(
+    103,
+    TableId(INFORMATION_SCHEMA, "columns"),
+    ("table_catalog", TEXT, ""),
+    ("table_schema", TEXT, ""),
+    ("table_name", TEXT, ""),
+    ("column_name", TEXT, ""),
+    ("ordinal_position", INT, ""),
+    ("column_default", TEXT, "?"),
+    ("is_nullable", TEXT, ""),
+    ("data_type", TEXT, ""),
+    ("is_primary_key", TEXT, ""),
+)
+
+DERIVED_TABLES = (STATS, SCHEMATA, ALL_TABLES, ALL_COLUMNS)
+"""Tables that no log entry is about: their rows are computed from the others when they are read."""

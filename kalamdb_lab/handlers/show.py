@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import pyarrow as pa
-
-from kalamdb_lab.arrow.arrays import array_from_storage
-from kalamdb_lab.arrow.schemas import logical_field
 from kalamdb_lab.authorization.gateway import may_read
 from kalamdb_lab.catalog.catalog import Catalog
-from kalamdb_lab.catalog.system_tables import SYSTEM_TABLES
+from kalamdb_lab.handlers.listing import Columns, listing
 from kalamdb_lab.handlers.targets import Targets
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.datatypes import (
@@ -19,12 +15,12 @@ from kalamdb_lab.model.datatypes import (
     DATETIME,
     INT,
     TEXT,
-    KalamDataType,
     StorageValue,
 )
+from kalamdb_lab.model.entities import MASK
 from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, PartitionKey
 from kalamdb_lab.model.roles import Role
-from kalamdb_lab.model.tables import TableDef, TableKind
+from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.partition import PartitionSnapshot
 from kalamdb_lab.query.queries import Queries
@@ -39,8 +35,6 @@ from kalamdb_lab.sql.commands import (
     ShowTables,
     ShowUsers,
 )
-
-Columns = Sequence[tuple[str, KalamDataType]]
 
 _NAMESPACES: Columns = [
     ("namespace_id", TEXT),
@@ -135,8 +129,9 @@ class ShowHandler:
         ]
         if request.context.role >= Role.DBA:
             created = self._catalog.namespace("default").created_at_us
-            rows.append((SYSTEM_NAMESPACE, None, len(SYSTEM_TABLES), created))
-        return _answer(statement.kind, _NAMESPACES, sorted(rows, key=lambda row: str(row[0])))
+            listed = len(self._catalog.tables_in(SYSTEM_NAMESPACE))
+            rows.append((SYSTEM_NAMESPACE, None, listed, created))
+        return listing(statement.kind, _NAMESPACES, sorted(rows, key=lambda row: str(row[0])))
 
     def tables(self, statement: ShowTables, request: Request) -> Result:
         """Run SHOW TABLES."""
@@ -153,7 +148,7 @@ class ShowHandler:
             )
             for table in self._catalog.tables_in(statement.namespace)
         ]
-        return _answer(statement.kind, _TABLES, rows)
+        return listing(statement.kind, _TABLES, rows)
 
     def storages(self, statement: ShowStorages, request: Request) -> Result:
         """Run SHOW STORAGES."""
@@ -167,11 +162,11 @@ class ShowHandler:
                 entry.base_directory if shows_base else None,
                 entry.shared_tables_template,
                 entry.user_tables_template,
-                None,
+                None if entry.credentials is None else MASK,
             )
             for _, entry in sorted(self._catalog.storages.all().items())
         ]
-        return _answer(statement.kind, _STORAGES, rows)
+        return listing(statement.kind, _STORAGES, rows)
 
     def users(self, statement: ShowUsers, request: Request) -> Result:
         """Run SHOW USERS."""
@@ -186,7 +181,7 @@ class ShowHandler:
             )
             for _, user in sorted(self._catalog.users.all().items())
         ]
-        return _answer(statement.kind, _USERS, rows)
+        return listing(statement.kind, _USERS, rows)
 
     def describe(self, statement: Describe, request: Request) -> Result:
         """Run DESCRIBE TABLE."""
@@ -202,19 +197,8 @@ class ShowHandler:
                 )
                 for change in table.history
             ]
-            return _answer(statement.kind, _HISTORY, changes)
-        rows = [
-            (
-                column.name,
-                str(column.data_type),
-                column.nullable,
-                column.primary_key,
-                column.default,
-                column.position,
-            )
-            for column in table.visible_columns
-        ]
-        return _answer(statement.kind, _DESCRIBE, rows)
+            return listing(statement.kind, _HISTORY, changes)
+        return description(statement.kind, table)
 
     def stats(self, statement: ShowStats, request: Request) -> Result:
         """Run SHOW STATS FOR TABLE: the own scope, or all scopes for dba and system."""
@@ -233,7 +217,9 @@ class ShowHandler:
             table.table_id.namespace,
             table.table_id.name,
             table.kind.value,
-            sum(snapshot.row_count for snapshot in snapshots) - len(expired),
+            None  # a registered table is counted by reading it, and not here
+            if table.registered is not None
+            else sum(snapshot.row_count for snapshot in snapshots) - len(expired),
             len(hot),
             len(metas),
             sum(meta.size_bytes for meta in metas),
@@ -245,7 +231,7 @@ class ShowHandler:
             max(seqs, default=None),
             1 if request.context.role < Role.DBA else len(snapshots),
         )
-        return _answer(statement.kind, _STATS, [row])
+        return listing(statement.kind, _STATS, [row])
 
     def _expired(
         self, table: TableDef, snapshots: Sequence[PartitionSnapshot], now_us: int
@@ -269,7 +255,10 @@ class ShowHandler:
         else:
             tables = [
                 table
-                for table in [*self._catalog.tables_in(None), *SYSTEM_TABLES.values()]
+                for table in [
+                    *self._catalog.tables_in(None),
+                    *self._catalog.tables_in(SYSTEM_NAMESPACE),
+                ]
                 if may_read(table, context.role)
             ]
         rows = [
@@ -290,10 +279,10 @@ class ShowHandler:
             for snapshot in self._snapshots(table, context)
             for view in snapshot.segments
         ]
-        return _answer(statement.kind, _MANIFEST, rows)
+        return listing(statement.kind, _MANIFEST, rows)
 
     def _snapshots(self, table: TableDef, context: ExecutionContext) -> list[PartitionSnapshot]:
-        if table.kind is TableKind.VIEW:
+        if not table.is_stored:
             return []
         if context.role >= Role.DBA:
             scopes = self._log.scopes(table.table_key)
@@ -303,11 +292,17 @@ class ShowHandler:
         return self._log.snapshot([(key, table) for key in keys])
 
 
-def _answer(kind: str, columns: Columns, rows: Iterable[tuple[StorageValue, ...]]) -> Result:
-    listed = list(rows)
-    arrays = [
-        array_from_storage([row[at] for row in listed], data_type)
-        for at, (_, data_type) in enumerate(columns)
+def description(kind: str, table: TableDef) -> Result:
+    """Return the columns of a table as DESCRIBE TABLE answers them."""
+    rows = [
+        (
+            column.name,
+            str(column.data_type),
+            column.nullable,
+            column.primary_key,
+            column.default,
+            column.position,
+        )
+        for column in table.visible_columns
     ]
-    schema = pa.schema([logical_field(name, data_type) for name, data_type in columns])
-    return Result.of_table(kind, pa.Table.from_arrays(arrays, schema=schema))
+    return listing(kind, _DESCRIBE, rows)

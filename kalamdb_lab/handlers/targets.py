@@ -12,7 +12,6 @@ from kalamdb_lab.errors import InvalidNameError, NotSupportedError
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.ids import (
     RESERVED_NAMESPACES,
-    SYSTEM_NAMESPACE,
     TableId,
     checked_name,
 )
@@ -59,18 +58,27 @@ class Targets:
         self._catalog.namespace(table_id.namespace)
         return table_id
 
-    def definable(self, name: TableName, context: ExecutionContext) -> TableDef:
-        """Return a table or view that DDL may change or drop."""
-        table = self.table(name, context)
-        if table.table_id.namespace == SYSTEM_NAMESPACE:
-            raise NotSupportedError(f"System table {table.table_id} cannot be altered or dropped")
-        return table
+    def droppable(self, name: TableName, context: ExecutionContext) -> TableId:
+        """Return the full name of what is to be dropped, which is in no reserved namespace."""
+        table_id = self.table_id(name, context)
+        if table_id.namespace in RESERVED_NAMESPACES:
+            raise InvalidNameError(f"Namespace '{table_id.namespace}' is reserved")
+        return table_id
 
     def flushable(self, name: TableName, context: ExecutionContext, *, verb: str) -> TableDef:
         """Return a table with segments; ``verb`` is "flushed" or "compacted"."""
-        table = self.table(name, context)
+        table = self.stored(name, context, verb=verb)
         if table.kind is TableKind.STREAM:
             raise NotSupportedError(f"STREAM tables are not {verb}: {table.table_id}")
+        return table
+
+    def stored(self, name: TableName, context: ExecutionContext, *, verb: str) -> TableDef:
+        """Return a table with rows of its own; ``verb`` says in errors what others cannot be."""
+        table = self.table(name, context)
         if table.kind is TableKind.VIEW:
             raise NotSupportedError(f"{table.table_id} is a view and cannot be {verb}")
+        if table.registered is not None:
+            raise NotSupportedError(f"{table.table_id} is a registered table and cannot be {verb}")
+        if table.is_derived:
+            raise NotSupportedError(f"{table.table_id} keeps no rows and cannot be {verb}")
         return table

@@ -17,7 +17,7 @@ from kalamdb_lab.errors import (
 )
 from kalamdb_lab.handlers.targets import Targets
 from kalamdb_lab.model.ids import TableId
-from kalamdb_lab.model.tables import SchemaChange, TableDef, TableKind, TableOptions
+from kalamdb_lab.model.tables import ColumnDef, SchemaChange, TableDef, TableKind, TableOptions
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.query.names import MAX_VIEW_DEPTH
 from kalamdb_lab.query.queries import Queries
@@ -47,10 +47,11 @@ class ViewHandler:
         present = self._catalog.find_table(view_id)
         if present is not None and present.kind is not TableKind.VIEW:
             raise AlreadyExistsError("Table", str(view_id))
+        is_there = Result.of_message(
+            statement.kind, f"View '{view_id}' already exists; nothing was done"
+        )
         if present is not None and statement.if_not_exists:
-            return Result.of_message(
-                statement.kind, f"View '{view_id}' already exists; nothing was done"
-            )
+            return is_there
         if present is not None and not statement.or_replace:
             raise AlreadyExistsError("View", str(view_id))
         if statement.query.find(exp.Placeholder) is not None:
@@ -63,16 +64,8 @@ class ViewHandler:
             refuse_repeated_names(name for name in query.named_selects if name not in ("", "*"))
         if self._depth(query, view_id, {}) > MAX_VIEW_DEPTH:
             raise InvalidDefinitionError(f"Views nest deeper than {MAX_VIEW_DEPTH}")
-        fields = self._queries.query_fields(query, request.without_relations())
         names = statement.columns
-        if names is not None:
-            refuse_repeated_names(names)
-            if len(names) != len(fields):
-                raise InvalidDefinitionError(
-                    f"View {view_id} lists {len(names)} columns but its query returns {len(fields)}"
-                )
-            fields = [(name, kind) for name, (_, kind) in zip(names, fields, strict=True)]
-        columns = columns_of_query(fields)
+        columns = self._columns(query, view_id, names, request)
         text = query.sql(dialect=KALAM_SQL, comments=False)
         with self._log.commit() as commit:
             now = self._catalog.find_table(view_id)
@@ -101,26 +94,44 @@ class ViewHandler:
                     view_columns=names,
                 )
                 self._catalog.tables.put(commit, view)
+            elif statement.if_not_exists and now.kind is TableKind.VIEW:
+                return is_there  # others were faster
             else:
                 self._catalog.check_free(view_id)
         return Result.of_message(statement.kind, f"View '{view_id}' created")
 
     def drop(self, statement: DropView, request: Request) -> Result:
         """Run DROP VIEW."""
-        view_id = self._targets.table_id(statement.view, request.context)
-        found = self._catalog.find_table(view_id)
-        if found is None and not statement.if_exists:
-            raise NotFoundError("View", str(view_id))
-        if found is None:
-            return Result.of_message(
-                statement.kind, f"View '{view_id}' does not exist; nothing was done"
-            )
+        view_id = self._targets.droppable(statement.view, request.context)
         with self._log.commit() as commit:
-            view = self._targets.definable(statement.view, request.context)
+            view = self._catalog.find_table(view_id)
+            if view is None and not statement.if_exists:
+                raise NotFoundError("View", str(view_id))
+            if view is None:
+                return Result.of_message(
+                    statement.kind, f"View '{view_id}' does not exist; nothing was done"
+                )
             if view.kind is not TableKind.VIEW:
                 raise NotSupportedError(f"{view_id} is a table, not a view; use DROP TABLE")
             self._catalog.drop_tables(commit, [view])
         return Result.of_message(statement.kind, f"View '{view_id}' dropped")
+
+    def _columns(
+        self,
+        query: exp.Expression,
+        view_id: TableId,
+        names: tuple[str, ...] | None,
+        request: Request,
+    ) -> tuple[ColumnDef, ...]:
+        fields = self._queries.query_fields(query, request.without_relations())
+        if names is not None:
+            refuse_repeated_names(names)
+            if len(names) != len(fields):
+                raise InvalidDefinitionError(
+                    f"View {view_id} lists {len(names)} columns but its query returns {len(fields)}"
+                )
+            fields = [(name, kind) for name, (_, kind) in zip(names, fields, strict=True)]
+        return columns_of_query(fields)
 
     def _depth(self, query: exp.Expression, view_id: TableId, known: dict[TableId, int]) -> int:
         """Return how deep views nest once ``query`` is the SELECT of ``view_id``."""
@@ -135,6 +146,6 @@ class ViewHandler:
             if found is None or found.kind is not TableKind.VIEW:
                 continue
             if table_id not in known:
-                known[table_id] = self._depth(self._queries.parsed_view(found), view_id, known)
+                known[table_id] = self._depth(self._queries.views.query(found), view_id, known)
             deepest = max(deepest, known[table_id])
         return deepest + 1

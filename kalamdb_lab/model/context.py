@@ -19,6 +19,10 @@ class ExecutionContext:
         The effective user: scope of USER and STREAM tables, CURRENT_USER().
     actor_id : str
         Who opened the session.
+    request_id : str
+        Of this statement; those of one session share what stands before the ``-`` and grow.
+    origin : str
+        The face it came through: "session", "ibis", "notebook" or "cli".
     now_us : int
         What NOW() shows during the whole statement, µs since 1970 in UTC.
     acts_for_other : bool

@@ -1,4 +1,4 @@
-"""Users, namespaces and storages as the system tables keep them."""
+"""Users, namespaces, storages and live queries as the system tables keep them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import enum
 from dataclasses import dataclass, field
 
 from kalamdb_lab.model.roles import Role
+
+
+MASK = "***"
+"""What stands where a secret is."""
 
 
 class AuthType(enum.Enum):
@@ -52,8 +56,8 @@ class Namespace:
 class StorageDef:
     """One row of ``system.storages``; an empty base directory is that of the database.
 
-    ``credentials`` is the JSON text as it was given; no table, message or file but the log holds
-    it, and nothing shows it.
+    ``credentials`` is the JSON text as it was given. Nothing shows it; like the rows, it lies in
+    the files of the database for who can read these.
     """
 
     storage_id: str
@@ -67,3 +71,30 @@ class StorageDef:
     description: str | None = None
     credentials: str | None = field(default=None, repr=False)
     config: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveQuery:
+    """One row of ``system.live_queries``: an open subscription.
+
+    Attributes
+    ----------
+    query : str
+        With its filter.
+    options : str
+        A JSON object.
+    changes : int
+        Change events sent, initial rows not counted.
+    """
+
+    live_id: str
+    user_id: str
+    namespace: str
+    table_name: str
+    query: str
+    node_id: str
+    created_at_us: int
+    options: str = "{}"
+    changes: int = 0
+    last_seq: int | None = None
+    last_update_us: int | None = None

@@ -78,6 +78,12 @@ def not_finite(component: int, column: str | None) -> InvalidValueError:
     return InvalidValueError(sentence(column, f"component {component} is not a finite number"))
 
 
+def kind_of(value: object) -> str:
+    """Return the name of a Python class with its article."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
 def quoted(value: object) -> str:
     """Return a literal as text, cut; of other objects only their kind is told."""
     match value:
@@ -92,5 +98,5 @@ def quoted(value: object) -> str:
         case dt.date() | dt.time():
             text = value.isoformat()
         case _:
-            return f"a {type(value).__name__} value"
+            return f"{kind_of(value)} value"
     return f"'{text[:QUOTED_TEXT_LIMIT]}'"

@@ -12,6 +12,7 @@ RESERVED_NAMESPACES = frozenset(
 )
 DEFAULT_NAMESPACE = "default"
 SYSTEM_NAMESPACE = "system"
+INFORMATION_SCHEMA = "information_schema"
 ROOT_USER = "root"
 SYSTEM_COLUMNS = ("_seq", "_deleted")
 

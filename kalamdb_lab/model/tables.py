@@ -60,6 +60,34 @@ class TableOptions:
     access_level: AccessLevel | None = None
 
 
+class FileFormat(enum.Enum):
+    """What the files of a registered table are."""
+
+    PARQUET = "parquet"
+    ARROW = "arrow"
+    CSV = "csv"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredFiles:
+    """Where the rows of a registered table lie, which are not the database's own.
+
+    Attributes
+    ----------
+    pattern : str
+        A file or a glob as it was written: absolute, or from the directory of the database.
+    header : bool
+        Of CSV: True if the first line of each file names the columns.
+    delimiter : str
+        Of CSV: one character.
+    """
+
+    pattern: str
+    format: FileFormat
+    header: bool = True
+    delimiter: str = ","
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnDef:
     """One column of one schema version.
@@ -114,6 +142,10 @@ class TableDef:
         One entry per schema version, oldest first; the last one holds the present columns.
     view_sql, view_columns
         Of views only: the SELECT with all names qualified, and the columns it was given.
+    registered : RegisteredFiles or None
+        Of registered tables only: the files that it reads.
+    is_derived : bool
+        True for system tables whose rows are computed when they are read.
     """
 
     table_key: int
@@ -126,6 +158,13 @@ class TableDef:
     created_by: str = "root"
     view_sql: str | None = None
     view_columns: tuple[str, ...] | None = None
+    registered: RegisteredFiles | None = None
+    is_derived: bool = False
+
+    @property
+    def is_stored(self) -> bool:
+        """True if it has rows of its own: False for views, registered and derived tables."""
+        return not (self.kind is TableKind.VIEW or self.registered is not None or self.is_derived)
 
     @property
     def schema_version(self) -> int:

@@ -42,7 +42,10 @@ class TypeName:
 
 def unknown_type(text: str) -> InvalidDefinitionError:
     """Return the error for a type that does not exist."""
-    shown = " ".join(text.split()).upper()[:QUOTED_TEXT_LIMIT]
+    plain = " ".join(text.split()).upper()
+    if not plain.startswith(("STRUCT", "MAP")):
+        plain = plain.partition("(")[0].strip() or plain
+    shown = plain[:QUOTED_TEXT_LIMIT]
     return InvalidDefinitionError(f"Unknown type '{shown}'")
 
 

@@ -24,6 +24,7 @@ from kalamdb_lab.model.time_values import Interval
 __all__ = [
     "Convert",
     "Interval",
+    "converted",
     "from_storage",
     "python_converter",
     "storage_converter",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 _PLAIN_NUMBERS = frozenset({int, float})
+_INSTANTS = frozenset({TypeKind.TIMESTAMP, TypeKind.DATETIME})
 
 
 def to_storage(
@@ -63,6 +65,23 @@ def to_storage(
 def storage_converter(data_type: KalamDataType) -> Convert:
     """Return the function ``convert(value, column=None)`` that `to_storage` runs."""
     return _CONVERTERS[data_type.kind](data_type)
+
+
+def converted(
+    value: StorageValue, given: KalamDataType, wanted: KalamDataType, column: str | None
+) -> StorageValue:
+    """Return the value of an expression of one type as a storage value of another.
+
+    An instant becomes the wall time in UTC and the other way round, which a literal does not.
+
+    Raises
+    ------
+    KalamError
+        As from `to_storage`.
+    """
+    if given == wanted or {given.kind, wanted.kind} == _INSTANTS:
+        return value
+    return storage_converter(wanted)(from_storage(value, given), column)
 
 
 def from_storage(value: StorageValue, data_type: KalamDataType) -> object:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,11 +20,12 @@ from kalamdb_lab.model.datatypes import (
     DATETIME,
     TEXT,
     TIME,
+    TIMESTAMP,
     UUID,
     KalamDataType,
     StorageValue,
 )
-from kalamdb_lab.model.values import from_storage, storage_converter
+from kalamdb_lab.model.values import converted, from_storage, storage_converter
 from kalamdb_lab.sql.cast_types import data_type_of
 
 _DAY_US = 86_400_000_000
@@ -80,7 +83,8 @@ def plain_value(node: exp.Expression) -> tuple[bool, object]:
 
 def _number(text: str) -> int | float | Decimal:
     if "e" in text.lower():
-        return float(text)
+        number = float(text)
+        return number if math.isfinite(number) else Decimal(text)
     return Decimal(text) if "." in text else int(text)
 
 
@@ -98,6 +102,8 @@ def source_of(node: exp.Expression, data_type: KalamDataType, column: str) -> So
         return lambda s: convert(s.params[at], column)
     known, value = plain_value(node)
     if known:
+        if data_type == TIMESTAMP and isinstance(value, dt.datetime) and value.tzinfo is not None:
+            return None  # DATETIME '...' says its type, which widens as a column's does
         constant = convert(value, column)
         return lambda _: constant
     own = own_function(node)
@@ -106,7 +112,7 @@ def source_of(node: exp.Expression, data_type: KalamDataType, column: str) -> So
     make, gives = own
     if gives == data_type:
         return make
-    return lambda s: convert(from_storage(make(s), gives), column)
+    return lambda s: converted(make(s), gives, data_type, column)
 
 
 def own_function(node: exp.Expression) -> tuple[Source, KalamDataType] | None:

@@ -36,11 +36,14 @@ class StatementNames:
         The names in the text of each view that was inlined.
     literals : frozenset of str
         Texts in the statement, which may be quoted.
+    quoted : frozenset of str
+        Names that the statement writes in double quotes.
     """
 
     aliases: Mapping[str, tuple[Relation, ...]]
     views: Mapping[str, frozenset[str]]
     literals: frozenset[str]
+    quoted: frozenset[str] = frozenset()
 
     def columns(self, alias: str | None = None) -> list[str]:
         """Return the columns that may be named, of one alias or of all."""
@@ -97,7 +100,10 @@ def unknown_column(case: Case) -> KalamError:
     for view, mentioned in case.names.views.items():
         if name.lower() in mentioned and name.lower() not in map(str.lower, columns):
             return BrokenViewError(f"View {view} references missing column '{name}'")
-    return NotFoundError("Column", name, nearby=_near(name, columns))
+    error = NotFoundError("Column", name, nearby=_near(name, columns))
+    if name in case.names.quoted and not error.nearby:
+        error.message += "; write text in single quotes"
+    return error
 
 
 def unknown_column_of(case: Case) -> KalamError:

@@ -14,6 +14,7 @@ from kalamdb_lab.errors import (
     TypeMismatchError,
     ValueOutOfRangeError,
 )
+from kalamdb_lab.model.faults import kind_of
 from kalamdb_lab.model.values import unwrapped
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -49,7 +50,7 @@ def engine_value(value: object) -> Any:
     if isinstance(value, (bytes, dt.date, dt.time, dt.timedelta)) or hasattr(value, "hex"):
         return value
     raise TypeMismatchError(
-        f"A parameter cannot be a {type(value).__name__}; use a Python scalar, list or dict"
+        f"A parameter cannot be {kind_of(value)}; use a Python scalar, list or dict"
     )
 
 

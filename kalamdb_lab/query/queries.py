@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -12,26 +12,43 @@ from sqlglot import exp
 from kalamdb_lab.arrow.arrays import storage_from_array
 from kalamdb_lab.arrow.schemas import kalam_type
 from kalamdb_lab.authorization.gateway import authorize_namespace
+from kalamdb_lab.authorization.names import authorize_tree
 from kalamdb_lab.catalog.catalog import Catalog
-from kalamdb_lab.errors import KalamError, NotFoundError
+from kalamdb_lab.errors import NotFoundError
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.datatypes import KalamDataType, StorageValue
-from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, TableId
+from kalamdb_lab.model.ids import (
+    DEFAULT_NAMESPACE,
+    INFORMATION_SCHEMA,
+    ROOT_USER,
+    SYSTEM_NAMESPACE,
+    TableId,
+)
 from kalamdb_lab.model.roles import Role
-from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
+from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.leases import Leases
 from kalamdb_lab.query.direct import Direct, DirectQueries, only_table, recognised
 from kalamdb_lab.query.duck import Bounds, Cancellation
 from kalamdb_lab.query.plan_cache import PlanCache
 from kalamdb_lab.query.planner import Plan, Planner, StatementContext
 from kalamdb_lab.query.predicates import bind
+from kalamdb_lab.query.relation_keys import AllScopesRef, TableRef
 from kalamdb_lab.query.relations import Relation
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.resolver import CatalogResolver
-from kalamdb_lab.query.table_scans import StatementScans, TableRef, TableScans
-from kalamdb_lab.sql.queries import parse_query
+from kalamdb_lab.query.table_scans import StatementScans, TableScans
+from kalamdb_lab.query.view_columns import ViewColumns
 
-_VIEWS_KEPT = 1_000
+_ANYBODY = ExecutionContext(
+    user_id=ROOT_USER,
+    actor_id=ROOT_USER,
+    role=Role.SYSTEM,
+    namespace=DEFAULT_NAMESPACE,
+    request_id="",
+    origin="catalog",
+    now_us=0,
+)
+"""For whom definitions are planned: they are public, and no row is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +65,7 @@ class ScanEstimate:
     detail: str
     segments_kept: int
     segments_total: int
-    estimated_rows: int
+    estimated_rows: int | None
 
 
 class Queries:
@@ -76,8 +93,7 @@ class Queries:
         self._leases = leases
         self._directs: PlanCache[tuple[Direct, TableDef] | None] = PlanCache()
         self.plans: PlanCache[Plan] = PlanCache()
-        self._views: dict[tuple[int, int], exp.Expression] = {}
-        self._columns_of_views: dict[Hashable, tuple[ColumnDef, ...]] = {}
+        self.views = ViewColumns(catalog, lambda tree: self.query_fields(tree, Request(_ANYBODY)))
 
     # --- queries ----------------------------------------------------------------------------
 
@@ -93,7 +109,8 @@ class Queries:
         context = request.context
 
         def make() -> Plan:
-            resolver = CatalogResolver(self._catalog, context, request.local, self._view_query)
+            authorize_tree(tree, context.role)
+            resolver = self._resolver(request)
             return self._planner.plan(
                 tree,
                 resolver,
@@ -104,6 +121,9 @@ class Queries:
         if cache_key is None:
             return make()
         return self.plans.get_or_make((text_semantics, self._key(cache_key, request)), make)
+
+    def _resolver(self, request: Request) -> CatalogResolver:
+        return CatalogResolver(self._catalog, request.context, request.local, self.views)
 
     def _key(self, cache_key: Hashable, request: Request) -> Hashable:
         context = request.context
@@ -126,8 +146,11 @@ class Queries:
             named = only_table(tree)
             if named is None:
                 return None
-            resolver = CatalogResolver(self._catalog, context, request.local, self._view_query)
-            found = resolver.resolve(tuple(part.name for part in named.parts))
+            resolver = self._resolver(request)
+            try:
+                found = resolver.resolve(tuple(part.name for part in named.parts))
+            except NotFoundError:
+                return None  # the planner finds the words
             if not isinstance(found, Relation) or not isinstance(found.key, TableRef):
                 return None
             table = self._catalog.table_by_key(found.key.table_key)
@@ -180,6 +203,8 @@ class Queries:
         """Return a query's rows in batches; the snapshot is taken now and held to the end."""
         plan = self.plan(tree, request, text_semantics=text_semantics)
         seq = self._scans.applied_seq
+        lease = ExitStack()  # from now on, also if the first batch is asked for much later
+        renew = lease.enter_context(self._leases.reading(seq))
         with self._cancellable(request) as cancellation:
             reader = self._planner.stream(
                 plan,
@@ -191,7 +216,7 @@ class Queries:
             )
 
         def held() -> Iterator[pa.RecordBatch]:
-            with self._leases.reading(seq) as renew:
+            with lease:
                 batches = iter(reader)
                 while True:
                     request.interruption.running(cancellation.cancel)
@@ -260,32 +285,9 @@ class Queries:
         authorize_namespace(table_id.namespace, context.role)
         table = self._catalog.table(table_id)
         if table.kind is not TableKind.VIEW:
-            return table
-        newest = replace(table.history[-1], columns=self._view_columns(table, context))
+            return _as_known(table, context.role)
+        newest = replace(table.history[-1], columns=self.views.columns(table))
         return _as_known(replace(table, history=(*table.history[:-1], newest)), context.role)
-
-    def _view_columns(self, view: TableDef, context: ExecutionContext) -> tuple[ColumnDef, ...]:
-        """Return the columns that a view has now: ``*`` expands when it is read."""
-        key = (view.table_key, self._catalog.revision)
-        columns = self._columns_of_views.get(key)
-        if columns is None:
-            # Definitions are public, and no row is read.
-            anybody = replace(context, role=Role.SYSTEM, acts_for_other=False)
-            tree = exp.select("*").from_(
-                exp.table_(view.table_id.name, db=view.table_id.namespace, quoted=True)
-            )
-            try:
-                fields = self.query_fields(tree, Request(anybody))
-            except KalamError:
-                return view.columns  # what it reads from is gone
-            columns = tuple(
-                ColumnDef(column_id=at, name=name, data_type=data_type, position=at)
-                for at, (name, data_type) in enumerate(fields, start=1)
-            )
-            self._columns_of_views[key] = columns
-            while len(self._columns_of_views) > _VIEWS_KEPT:
-                self._columns_of_views.pop(next(iter(self._columns_of_views)), None)
-        return columns
 
     def definitions(self, namespace: str, context: ExecutionContext) -> list[TableDef]:
         """Return the definitions of one namespace, by name."""
@@ -301,25 +303,15 @@ class Queries:
     def check_namespace(self, namespace: str, context: ExecutionContext) -> None:
         """Raise if the namespace is not there, or is ``system`` and closed to the role."""
         authorize_namespace(namespace, context.role)
-        if namespace != SYSTEM_NAMESPACE:
+        if namespace not in (SYSTEM_NAMESPACE, INFORMATION_SCHEMA):
             self._catalog.namespace(namespace)
-
-    def parsed_view(self, table: TableDef) -> exp.Expression:
-        """Return the SELECT of a view."""
-        return self._view_query(table)
-
-    def _view_query(self, table: TableDef) -> exp.Expression:
-        key = (table.table_key, table.schema_version)
-        found = self._views.get(key)
-        if found is None:
-            if table.view_sql is None:
-                raise NotFoundError("View", str(table.table_id))
-            found = self._views[key] = parse_query(table.view_sql)
-        return found
 
     # --- the statement ------------------------------------------------------------------------
 
     def _provider(self, plan: Plan, request: Request) -> StatementScans:
+        for _, scan in plan.requests:
+            if isinstance(scan.relation.key, AllScopesRef):
+                request.all_users.append(scan.relation.name)
         return self._scans.at_snapshot(
             [scan for _, scan in plan.requests], request.context.user_id, request.local
         )
@@ -335,8 +327,11 @@ class Queries:
 
 
 def _as_known(table: TableDef, role: Role) -> TableDef:
-    """Return a definition without the SELECT of a view, which only dba and system may see."""
-    return table if table.view_sql is None or role >= Role.DBA else replace(table, view_sql=None)
+    """Return a definition without the SELECT of a view and paths: for dba and system only."""
+    if role >= Role.DBA or (table.view_sql is None and table.registered is None):
+        return table
+    files = table.registered and replace(table.registered, pattern="")
+    return replace(table, view_sql=None, registered=files)
 
 
 def _statement_context(request: Request) -> StatementContext:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +71,10 @@ class LiveColumns:
                 self._kept.put(_key(meta, table, name), (removed, field, column), size_bytes)
         schema = pa.schema([found[name][0] for name in columns])
         return pa.Table.from_arrays([found[name][1] for name in columns], schema=schema)
+
+    def forget(self, segment_ids: Collection[int]) -> None:
+        """Drop what is kept of retired segments."""
+        self._kept.forget(segment_ids)
 
 
 def _key(meta: SegmentMeta, table: TableDef, name: str) -> tuple[int, tuple[int, str], str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from kalamdb_lab.errors import InvalidDefinitionError
 from kalamdb_lab.model.context import ExecutionContext
+from kalamdb_lab.model.ids import checked_column_name
 from kalamdb_lab.query.duck import PythonFunction
+from kalamdb_lab.tables.definition import refuse_repeated_names
 
 
 class TransactionControl(Protocol):
@@ -82,6 +85,14 @@ class LocalRelations(MutableMapping[str, pa.Table]):
         return self._tables[name]
 
     def __setitem__(self, name: str, table: pa.Table) -> None:
+        """Keep a table under a name.
+
+        Raises
+        ------
+        InvalidDefinitionError, InvalidNameError
+            Its columns could not be told apart, or from those of the system.
+        """
+        _check_columns(table.schema.names)
         self._tables[name] = table
 
     def __delitem__(self, name: str) -> None:
@@ -92,6 +103,14 @@ class LocalRelations(MutableMapping[str, pa.Table]):
 
     def __len__(self) -> int:
         return len(self._tables)
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    if not names:
+        raise InvalidDefinitionError("A table needs at least one column")
+    refuse_repeated_names(names)
+    for name in names:
+        checked_column_name(name[:100], quoted=True)  # a result may have a longer name
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +127,8 @@ class Request:
         How many rows of a query are wanted; the others are only counted.
     transaction : TransactionControl or None
         The session's; None where no session is.
+    all_users : list of str
+        The tables of which rows of all users are read; filled when that begins.
     """
 
     context: ExecutionContext
@@ -117,11 +138,18 @@ class Request:
     use: Callable[[str], None] = lambda _: None
     row_limit: int | None = None
     transaction: TransactionControl | None = None
+    all_users: list[str] = field(default_factory=list)
 
     def with_relations(self, relations: Mapping[str, pa.Table]) -> Request:
         """Return the same request with further relations that only it sees."""
         if not relations:
             return self
+        local = LocalRelations(self.local, self.local.functions)
+        local.update(relations)
+        return replace(self, local=local)
+
+    def with_written(self, relations: Mapping[str, pa.Table]) -> Request:
+        """Return the same request with rows of the statement itself, system columns and all."""
         return replace(
             self, local=LocalRelations({**self.local, **relations}, self.local.functions)
         )

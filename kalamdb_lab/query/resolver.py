@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pyarrow as pa
 from sqlglot import exp
@@ -19,9 +19,17 @@ from kalamdb_lab.errors import InvalidDefinitionError, NotFoundError, NotSupport
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.datatypes import TEXT
 from kalamdb_lab.model.ids import SYSTEM_COLUMNS, TableId
+from kalamdb_lab.model.roles import Role
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
+from kalamdb_lab.query.relation_keys import (
+    AllScopesRef,
+    DerivedRef,
+    LocalRef,
+    RegisteredRef,
+    TableRef,
+)
 from kalamdb_lab.query.relations import Relation, View
-from kalamdb_lab.query.table_scans import AllScopesRef, LocalRef, TableRef
+from kalamdb_lab.query.view_columns import ViewColumns
 
 
 class CatalogResolver:
@@ -31,10 +39,8 @@ class CatalogResolver:
     ----------
     local : mapping
         Relations of the session only; they hide tables of the same unqualified name.
-    view_query : callable
-        The parsed SELECT of a view.
-    inside_view : bool
-        True for names that stand in a view: a missing one is the view's fault.
+    views : ViewColumns
+        The queries of views.
     """
 
     def __init__(
@@ -42,12 +48,12 @@ class CatalogResolver:
         catalog: Catalog,
         context: ExecutionContext,
         local: Mapping[str, pa.Table],
-        view_query: Callable[[TableDef], exp.Expression],
+        views: ViewColumns,
     ) -> None:
         self._catalog = catalog
         self._context = context
         self._local = local
-        self._view_query = view_query
+        self._views = views
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | View:
         """Return the relation or view of a name; the promise is that of `NameResolver`."""
@@ -60,12 +66,21 @@ class CatalogResolver:
             raise NotFoundError("Table", str(table_id), nearby=self._nearby(table_id))
         authorize_read(table, self._context)
         if table.kind is TableKind.VIEW:
-            return View(str(table_id), self._view_query(table), table.view_columns)
+            query = self._views.query(table)
+            if table.view_columns is not None and query.find(exp.Star) is not None:
+                # A column that was added since would come along under its own name.
+                self._check_count(table, len(table.view_columns))
+            return View(str(table_id), query, table.view_columns)
+        key: object = TableRef(table.table_key, table.schema_version)
+        if table.is_derived:
+            key = DerivedRef(str(table.table_id), self._context.role >= Role.DBA)
+        elif table.registered is not None:
+            key = RegisteredRef(table.table_key, table.schema_version)
         return Relation(
-            key=TableRef(table.table_key, table.schema_version),
+            key=key,
             name=str(table_id),
             columns=table.visible_columns,
-            has_system_columns=True,
+            has_system_columns=table.is_stored,
         )
 
     def all_users(self, table: str) -> Relation:
@@ -86,6 +101,13 @@ class CatalogResolver:
             columns=(user_id, *found.visible_columns),
             has_system_columns=True,
         )
+
+    def _check_count(self, view: TableDef, lists: int) -> None:
+        returned = self._views.returned(view)
+        if returned is not None and returned != lists:
+            raise InvalidDefinitionError(
+                f"View {view.table_id} lists {lists} columns but its query returns {returned}"
+            )
 
     def _local_name(self, name: str) -> str | None:
         if name in self._local:

@@ -11,7 +11,8 @@ import pyarrow as pa
 from kalamdb_lab.arrow.arrays import array_from_storage
 from kalamdb_lab.model.datatypes import TEXT
 from kalamdb_lab.model.tables import TableDef
-from kalamdb_lab.query.relations import ArrowPart, BoundPredicate, ParquetPart, Part
+from kalamdb_lab.partitions.partition import PartitionSnapshot, SegmentView, Seqs
+from kalamdb_lab.query.relations import ArrowPart, BoundPredicate, ParquetPart, Part, ScanRequest
 from kalamdb_lab.segments.layout import SEQ_FIELD_ID
 from kalamdb_lab.segments.pruning import Predicate as SegmentPredicate
 
@@ -72,3 +73,18 @@ def segment_predicates(
         operand = values if predicate.op == "in" else values[0] if values else None
         conditions.append(SegmentPredicate(column_id, predicate.op, operand))
     return conditions
+
+
+def unexpired(snapshot: PartitionSnapshot, expired: Seqs) -> PartitionSnapshot:
+    """Return a stream's rows without what expired; deleted events are gone at once."""
+    hot = snapshot.hot
+    if len(expired):
+        hot = hot.filter(pa.array(~np.isin(hot.column("_seq").to_numpy(), expired)))
+    return replace(snapshot, hot=hot, hot_deleted=snapshot.hot_deleted.slice(0, 0))
+
+
+def left_out(view: SegmentView, request: ScanRequest) -> Seqs:
+    """Return the versions of a segment that a request does not want."""
+    if not request.include_deleted:
+        return view.removed
+    return np.setdiff1d(view.removed, view.deleted, assume_unique=True)

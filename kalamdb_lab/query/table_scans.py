@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
 
 from kalamdb_lab.clock import Clock
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.commit_log import CommitLog
-from kalamdb_lab.partitions.partition import PartitionSnapshot, SegmentView, Seqs
+from kalamdb_lab.partitions.partition import PartitionSnapshot, SegmentView
 from kalamdb_lab.query.duck import COUNTS_ARROW_ROWS
+from kalamdb_lab.query.registered_scans import RegisteredScans
+from kalamdb_lab.query.relation_keys import (
+    AllScopesRef,
+    DerivedRef,
+    LocalRef,
+    RegisteredRef,
+    TableRef,
+)
 from kalamdb_lab.query.relations import (
     ArrowPart,
     BoundPredicate,
@@ -25,10 +31,12 @@ from kalamdb_lab.query.relations import (
 from kalamdb_lab.query.repeated_reads import LiveColumns, RepeatedReads, mask_of
 from kalamdb_lab.query.scan_parts import (
     is_empty,
+    left_out,
     prefixed,
     segment_predicates,
     selected,
     together,
+    unexpired,
 )
 from kalamdb_lab.query.scans import empty_table
 from kalamdb_lab.segments.pruning import may_match
@@ -41,42 +49,17 @@ MANY_RELATIONS = 3
 """Joins of more are left to files where the engine cannot tell how many rows Arrow has."""
 
 
-@dataclass(frozen=True, slots=True)
-class TableRef:
-    """The key of a `Relation` over a table: the partition of one scope.
-
-    Attributes
-    ----------
-    schema_version : int
-        The version that the plan was made for.
-    """
-
-    table_key: int
-    schema_version: int
-
-
-@dataclass(frozen=True, slots=True)
-class AllScopesRef:
-    """The key of ``all_users(...)``: every partition of a table."""
-
-    table_key: int
-    schema_version: int
-
-
-@dataclass(frozen=True, slots=True)
-class LocalRef:
-    """The key of a relation that lives in the session only."""
-
-    name: str
-
-
 class TableScans:
-    """A `ScanProvider` over partitions, system tables and the session's own relations.
+    """A `ScanProvider` over partitions, files, derived tables and the session's own relations.
 
     Parameters
     ----------
     tables : callable
         The present definition of a table by its key.
+    registered : RegisteredScans
+        Rows of registered tables.
+    derived : callable
+        The present rows of a derived table.
     cache_bytes : int
         Decoded columns beyond this are not worth keeping.
     """
@@ -88,12 +71,16 @@ class TableScans:
         tables: Callable[[int], TableDef | None],
         clock: Clock,
         *,
+        registered: RegisteredScans,
+        derived: Callable[[DerivedRef], pa.Table],
         cache_bytes: int,
     ) -> None:
         self._log = log
         self._reader = reader
         self._tables = tables
         self._clock = clock
+        self.registered = registered
+        self._derived = derived
         self._cache_bytes = cache_bytes
         self._repeated = RepeatedReads()
         self._live = LiveColumns(reader, budget_bytes=cache_bytes // 4)
@@ -102,6 +89,10 @@ class TableScans:
     def applied_seq(self) -> int:
         """The number up to which this process has read the log."""
         return self._log.applied_seq
+
+    def forget(self, segment_ids: Collection[int]) -> None:
+        """Drop what is kept of retired segments."""
+        self._live.forget(segment_ids)
 
     def at_snapshot(
         self, requests: Sequence[ScanRequest], scope: str, local: Mapping[str, pa.Table]
@@ -117,6 +108,13 @@ class TableScans:
         """
         wanted: dict[PartitionKey, TableDef] = {}
         scopes: dict[int, list[str]] = {}
+        registered: dict[RegisteredRef, TableDef] = {}
+        # Before the state is held: the columns of views are planned for it.
+        derived = {
+            key: self._derived(key)
+            for key in (request.relation.key for request in requests)
+            if isinstance(key, DerivedRef)
+        }
         with self._log.visible() as state:  # definitions, rows and what expired go together
             for request in requests:
                 match request.relation.key:
@@ -130,13 +128,24 @@ class TableScans:
                         wanted |= {
                             PartitionKey(table_key, name): table for name in scopes[table_key]
                         }
+                    case RegisteredRef(table_key, version) as ref:
+                        registered[ref] = self._current(table_key, version)
             snapshots = dict(zip(wanted, self._log.snapshot(list(wanted.items())), strict=True))
             for key, table in wanted.items():
                 if table.kind is TableKind.STREAM:
                     expired = state.partition(key).expired_seqs(self._expired_before_us(table))
-                    snapshots[key] = _unexpired(snapshots[key], expired)
+                    snapshots[key] = unexpired(snapshots[key], expired)
         from_files = not COUNTS_ARROW_ROWS and len(requests) > MANY_RELATIONS
-        return StatementScans(self, wanted, snapshots, scopes, scope, local, from_files=from_files)
+        return StatementScans(
+            self,
+            wanted,
+            snapshots,
+            scopes,
+            scope,
+            {LocalRef(name): rows for name, rows in local.items()} | derived,
+            registered,
+            from_files=from_files,
+        )
 
     @contextmanager
     def current(self, table: TableDef) -> Iterator[None]:
@@ -259,7 +268,7 @@ class TableScans:
         flags = None
         if "_deleted" in columns and len(view.deleted):
             flags = mask_of(rows.column("_seq").to_numpy(), view.deleted)
-        hidden = _left_out(view, request)
+        hidden = left_out(view, request)
         if len(hidden):
             kept = ~mask_of(rows.column("_seq").to_numpy(), hidden)
             rows = rows.filter(pa.array(kept))
@@ -282,7 +291,7 @@ class TableScans:
         order = {name: at for at, name in enumerate(request.columns)}
         projections.sort(key=lambda item: order[item[1]])
         path = self._reader.verified_path(view.meta, table)
-        hidden = _left_out(view, request)
+        hidden = left_out(view, request)
         return ParquetPart(
             paths=(path,),
             directories=(path.rpartition("/")[0],),
@@ -302,7 +311,8 @@ class StatementScans:
         snapshots: Mapping[PartitionKey, PartitionSnapshot],
         scopes: Mapping[int, Sequence[str]],
         scope: str,
-        local: Mapping[str, pa.Table],
+        in_memory: Mapping[LocalRef | DerivedRef, pa.Table],
+        registered: Mapping[RegisteredRef, TableDef],
         *,
         from_files: bool = False,
     ) -> None:
@@ -312,16 +322,18 @@ class StatementScans:
         self._snapshots = snapshots
         self._scopes = scopes
         self._scope = scope
-        self._local = local
+        self._in_memory = in_memory
+        self._registered = registered
 
     def scan(
         self, request: ScanRequest, predicates: tuple[BoundPredicate, ...]
     ) -> tuple[Part, ...]:
         """Return the parts of one request; the promise is that of `ScanProvider`."""
         match request.relation.key:
-            case LocalRef(name=name):
-                rows = self._local[name]
-                return (ArrowPart(rows.select(list(request.columns))),)
+            case LocalRef() | DerivedRef() as ref:
+                return (ArrowPart(self._in_memory[ref].select(list(request.columns))),)
+            case RegisteredRef() as ref:
+                return self._scans.registered.read(self._registered[ref], request, predicates)
             case TableRef(table_key=table_key):
                 partition = PartitionKey(table_key, self._scope)
                 if partition not in self._tables:
@@ -358,11 +370,13 @@ class StatementScans:
 
     def estimate(
         self, request: ScanRequest, predicates: tuple[BoundPredicate, ...]
-    ) -> tuple[int, int, int]:
-        """Return segments kept by pruning, segments in all, and rows in what is kept."""
+    ) -> tuple[int, int, int | None]:
+        """Return segments kept by pruning, segments in all, and rows in what is kept if known."""
         match request.relation.key:
-            case LocalRef(name=name):
-                return 0, 0, int(self._local[name].num_rows)
+            case LocalRef() | DerivedRef() as ref:
+                return 0, 0, int(self._in_memory[ref].num_rows)
+            case RegisteredRef() as ref:
+                return 0, 0, self._scans.registered.row_count(self._registered[ref], predicates)
             case TableRef(table_key=table_key) | AllScopesRef(table_key=table_key):
                 kept = total = rows = 0
                 for partition, table in self._tables.items():
@@ -379,17 +393,3 @@ class StatementScans:
                 return kept, total, rows
             case key:
                 raise AssertionError(f"a relation of an unknown kind: {key!r}")
-
-
-def _unexpired(snapshot: PartitionSnapshot, expired: Seqs) -> PartitionSnapshot:
-    """Return a stream's rows without what expired; deleted events are gone at once."""
-    hot = snapshot.hot
-    if len(expired):
-        hot = hot.filter(pa.array(~np.isin(hot.column("_seq").to_numpy(), expired)))
-    return replace(snapshot, hot=hot, hot_deleted=snapshot.hot_deleted.slice(0, 0))
-
-
-def _left_out(view: SegmentView, request: ScanRequest) -> Seqs:
-    if not request.include_deleted:
-        return view.removed
-    return np.setdiff1d(view.removed, view.deleted, assume_unique=True)

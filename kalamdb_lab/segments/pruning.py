@@ -53,11 +53,14 @@ def _may_hold(meta: SegmentMeta, table: TableDef, predicate: Predicate) -> bool:
         bounds: ColumnStatistics | None = ColumnStatistics(0, meta.min_seq, meta.max_seq)
     else:
         bounds = bounds_now(meta, table, predicate.column_id)
-    if bounds is None:
-        return True
+    return bounds is None or may_hold(bounds, meta.row_count, predicate)
+
+
+def may_hold(bounds: ColumnStatistics, row_count: int, predicate: Predicate) -> bool:
+    """Return False only if no value within the bounds of a column makes a predicate true."""
     if predicate.comparison == "is null":
         return bounds.null_count > 0
-    if bounds.null_count == meta.row_count:
+    if bounds.null_count == row_count:
         return False
     if predicate.comparison == "is not null":
         return True

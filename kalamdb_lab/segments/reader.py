@@ -136,7 +136,8 @@ class SegmentReader:
     def forget(self, segment_ids: Collection[int]) -> None:
         """Drop what is known of retired segments."""
         self._cache.forget(segment_ids)
-        self._verified = {item for item in self._verified if item[0] not in segment_ids}
+        known = self._verified.copy()  # other threads add to it
+        self._verified = {item for item in known if item[0] not in segment_ids}
 
     def _plan(self, table: TableDef, columns: Sequence[str]) -> _Plan:
         """Return the columns of these names and their schema; a repeated one is a dict access."""

@@ -136,11 +136,13 @@ def changed(
 
 
 def refuse_unalterable(table: TableDef) -> None:
-    """Refuse ALTER TABLE on what is not a USER, SHARED or STREAM table."""
+    """Refuse ALTER TABLE on what is not a USER, SHARED or STREAM table of our own."""
     if table.kind is TableKind.VIEW:
         raise NotSupportedError(f"{table.table_id} is a view and cannot be altered")
     if table.kind is TableKind.SYSTEM:
         raise NotSupportedError(f"System table {table.table_id} cannot be altered")
+    if table.registered is not None:
+        raise NotSupportedError(f"{table.table_id} is a registered table and cannot be altered")
 
 
 def present_column(table: TableDef, name: str) -> ColumnDef:

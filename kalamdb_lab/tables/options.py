@@ -37,12 +37,7 @@ def table_options(kind: TableKind, options: Sequence[tuple[str, OptionValue]]) -
 
     Whether the storage exists is not looked up here.
     """
-    given: dict[str, OptionValue] = {}
-    for name, value in options:
-        upper = name.upper()
-        if upper in given:
-            raise InvalidOptionError(f"Table option '{upper}' appears twice")
-        given[upper] = value
+    given = given_once(options)
     given.pop("TYPE", None)
     known = {
         "STORAGE_ID",
@@ -72,7 +67,7 @@ def table_options(kind: TableKind, options: Sequence[tuple[str, OptionValue]]) -
         access = access_level(given.get("ACCESS_LEVEL", "private"))
     return TableOptions(
         storage_id=None if stream else str(given.get("STORAGE_ID", "local")).lower(),
-        use_user_storage=_flag("USE_USER_STORAGE", given.get("USE_USER_STORAGE", False)),
+        use_user_storage=flag("USE_USER_STORAGE", given.get("USE_USER_STORAGE", False)),
         flush_policy=_policy(given["FLUSH_POLICY"]) if "FLUSH_POLICY" in given else None,
         deleted_retention_hours=_whole(
             given.get("DELETED_RETENTION_HOURS"),
@@ -98,7 +93,19 @@ def access_level(value: OptionValue) -> AccessLevel:
         ) from None
 
 
-def _flag(name: str, value: OptionValue) -> bool:
+def given_once(options: Sequence[tuple[str, OptionValue]]) -> dict[str, OptionValue]:
+    """Return options by their names in capitals; refuses one that is said twice."""
+    given: dict[str, OptionValue] = {}
+    for name, value in options:
+        upper = name.upper()
+        if upper in given:
+            raise InvalidOptionError(f"Table option '{upper}' appears twice")
+        given[upper] = value
+    return given
+
+
+def flag(name: str, value: OptionValue) -> bool:
+    """Return the value of an option that is TRUE or FALSE."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.lower() in ("true", "false"):

@@ -196,3 +196,97 @@ def test_the_select_of_a_view_is_for_dba_and_system(
     assert "wombat" not in str(mia.definition("rule"))
     assert "wombat" not in str(mia.definitions("STUDIO"))
     assert [column.name for column in mia.definition("rule").columns] == ["x"]
+
+
+def test_the_count_of_named_columns_holds_when_it_is_read(s: Session, refused: Any) -> None:
+    s.execute("CREATE VIEW v (a, b) AS SELECT * FROM genres; CREATE VIEW w AS SELECT a FROM v")
+    s.execute("CREATE VIEW kept (a, b) AS SELECT code, title FROM genres")
+    for change, returns in (
+        ("ADD COLUMN rank INT", 3),
+        ("DROP COLUMN rank", 2),
+        ("DROP COLUMN title", 1),
+    ):
+        s.execute(f"ALTER TABLE genres {change}")
+        for name in ("v", "w"):
+            if returns == 2:
+                assert s.execute(f"SELECT a FROM {name}").rows() == [("jz",)]
+                continue
+            message = str(refused(s, f"SELECT a FROM {name}"))
+            assert message == f"View studio.v lists 2 columns but its query returns {returns}"
+        if returns > 1:
+            assert s.execute("SELECT b FROM kept").rows() == [("Jazz",)]
+
+
+def test_a_missing_view_is_named_with_the_view_over_it(s: Session, refused: Any) -> None:
+    s.execute("CREATE VIEW v AS SELECT 1 AS a; CREATE VIEW w AS SELECT * FROM v; DROP VIEW v")
+    error = refused(s, "SELECT * FROM w")
+    assert str(error) == "View studio.w references missing table studio.v"
+    assert error.code == "NOT_FOUND"
+    assert str(refused(s, "EXPLAIN SELECT * FROM w")) == str(error)
+    s.execute("CREATE TABLE v (b INT)")
+    assert s.execute("SELECT * FROM w").columns == ["b"]
+
+
+def test_no_circle_and_no_depth_comes_from_below(s: Session, refused: Any) -> None:
+    s.execute("CREATE VIEW v0 AS SELECT 1 AS a; CREATE VIEW low AS SELECT 2 AS a")
+    for number in range(1, 32):
+        s.execute(f"CREATE VIEW v{number} AS SELECT a FROM v{number - 1}")
+    s.execute("CREATE OR REPLACE VIEW v0 AS SELECT a FROM low")
+    assert str(refused(s, "SELECT a FROM v31")) == "Views nest deeper than 32"
+    assert s.execute("SELECT a FROM v30").rows() == [(2,)]
+    s.execute("DROP VIEW v0")
+    assert (
+        str(refused(s, "CREATE VIEW v0 AS SELECT a FROM v3")) == "View studio.v0 refers to itself"
+    )
+
+
+def test_no_road_through_a_view_leads_to_what_its_reader_may_not_read(
+    s: Session, mia: Session, dora: Session, refused: Any
+) -> None:
+    s.execute("CREATE VIEW v AS SELECT secret FROM plans; CREATE VIEW w AS SELECT * FROM v")
+    s.execute("CREATE VIEW known AS SELECT user_id FROM system.users")
+    closed = "Permission denied: role 'user' may not read studio.plans"
+    system = "Only 'dba' and 'system' roles can access system namespace"
+    for sql, message in {
+        "SELECT * FROM w": closed,
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM w)": closed,
+        "WITH c AS (SELECT * FROM w) SELECT 1 FROM c": closed,
+        "SELECT title FROM genres UNION SELECT secret FROM w": closed,
+        "INSERT INTO tracks (id, title) SELECT 7, secret FROM v": closed,
+        "UPDATE tracks SET title = (SELECT max(secret) FROM v) WHERE true": closed,
+        "EXPLAIN SELECT * FROM w": closed,
+        "SELECT count(*) FROM known": system,
+        "DELETE FROM tracks WHERE title IN (SELECT user_id FROM known)": system,
+    }.items():
+        assert str(refused(mia, sql)) == message, sql
+    assert dora.execute("SELECT 1 WHERE EXISTS (SELECT 1 FROM w)").rows() == [(1,)]
+    as_mia = "EXECUTE AS USER 'mia' (SELECT * FROM {})"
+    assert str(refused(s, as_mia.format("w"))) == (
+        "EXECUTE AS USER works on USER and STREAM tables only; studio.plans is a SHARED table"
+    )
+    assert str(refused(s, as_mia.format("known"))) == system
+    assert mia.execute("DESCRIBE known").rows()[0][:2] == ("user_id", "TEXT"), (
+        "definitions are public"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("DROP USER TABLE v", "studio.v is a view, not a table; use DROP VIEW"),
+        ("DROP TABLE IF EXISTS v", "studio.v is a view, not a table; use DROP VIEW"),
+        ("DROP VIEW IF EXISTS genres", "studio.genres is a table, not a view; use DROP TABLE"),
+        ("INSERT INTO v SELECT 1", "studio.v is a view and cannot be written"),
+        ("INSERT INTO v DEFAULT VALUES", "studio.v is a view and cannot be written"),
+        ("ALTER TABLE v SET ACCESS LEVEL public", "studio.v is a view and cannot be altered"),
+        ("ALTER TABLE v RENAME COLUMN a TO b", "studio.v is a view and cannot be altered"),
+        ("CREATE VIEW gone.w AS SELECT 1 AS a", "Namespace 'gone' not found"),
+        ("CREATE VIEW w AS SELECT * FROM gone.genres", "Table 'gone.genres' not found"),
+        ("CREATE VIEW w AS SELECT $1 AS a", "Parameters are not allowed in CREATE VIEW"),
+    ],
+)  # fmt: skip
+def test_refusals_of_views(s: Session, refused: Any, sql: str, message: str) -> None:
+    s.execute("CREATE VIEW v AS SELECT 1 AS a")
+    error = refused(s, sql, [1] if "$1" in sql else None)
+    assert str(error).split("; did you mean")[0] == message
+    assert s.execute("SELECT a FROM v").rows() == [(1,)]
