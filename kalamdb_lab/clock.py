@@ -104,5 +104,10 @@ class IdGenerator:
 
     def ulid(self) -> str:
         """Return 26 characters of Crockford base 32: 48 bits of ms, 80 random bits."""
-        number = (self._clock.now_us() // 1_000) << 80 | int.from_bytes(os.urandom(10), "big")
-        return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+        return ulid_text(self._clock.now_us() // 1_000, int.from_bytes(os.urandom(10), "big"))
+
+
+def ulid_text(ms: int, low: int) -> str:
+    """Return a ULID of the milliseconds since 1970 and the 80 bits that follow them."""
+    number = ms << 80 | low
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

@@ -10,7 +10,7 @@ import enum
 
 from kalamdb_lab.errors import PermissionDeniedError
 from kalamdb_lab.model.context import ExecutionContext
-from kalamdb_lab.model.ids import SYSTEM_NAMESPACE
+from kalamdb_lab.model.ids import INFORMATION_SCHEMA, SYSTEM_NAMESPACE
 from kalamdb_lab.model.roles import Role
 from kalamdb_lab.model.tables import AccessLevel, TableDef, TableKind
 
@@ -123,7 +123,7 @@ def authorize_namespace(namespace: str, role: Role) -> None:
 def may_read(table: TableDef, role: Role) -> bool:
     """Return whether a role may read a table (of its own scope, where it has scopes)."""
     if table.kind is TableKind.SYSTEM:
-        return role >= Role.DBA
+        return role >= Role.DBA or table.table_id.namespace == INFORMATION_SCHEMA
     if table.kind is TableKind.SHARED:
         return role >= Role.SERVICE or table.options.access_level is AccessLevel.PUBLIC
     return True
@@ -135,7 +135,8 @@ def authorize_read(table: TableDef, context: ExecutionContext) -> None:
     if not may_read(table, context.role):
         authorize_namespace(table.table_id.namespace, context.role)
         raise PermissionDeniedError(
-            f"Permission denied: role '{context.role.value}' may not read {table.table_id}"
+            f"Permission denied: role '{context.role.value}' may not read {table.table_id}",
+            target=str(table.table_id),
         )
 
 
@@ -144,7 +145,8 @@ def authorize_write(table: TableDef, context: ExecutionContext) -> None:
     _refuse_shared_in_execute_as(table, context)
     if table.kind is TableKind.SHARED and context.role < Role.SERVICE:
         raise PermissionDeniedError(
-            f"Permission denied: role '{context.role.value}' may not write {table.table_id}"
+            f"Permission denied: role '{context.role.value}' may not write {table.table_id}",
+            target=str(table.table_id),
         )
 
 
@@ -166,5 +168,6 @@ def _refuse_shared_in_execute_as(table: TableDef, context: ExecutionContext) -> 
     if context.acts_for_other and table.kind is TableKind.SHARED:
         raise PermissionDeniedError(
             "EXECUTE AS USER works on USER and STREAM tables only; "
-            f"{table.table_id} is a SHARED table"
+            f"{table.table_id} is a SHARED table",
+            target=str(table.table_id),
         )

@@ -9,18 +9,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from kalamdb_lab.authorization.gateway import authorize_kind
 from kalamdb_lab.clock import Clock, SystemClock
 from kalamdb_lab.engine.app_context import AppContext
+from kalamdb_lab.engine.audited import EVERYTHING
+from kalamdb_lab.engine.copy import BackupReport
+from kalamdb_lab.engine.login import Login
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import ClosedError, StorageError
-from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, ROOT_USER
+from kalamdb_lab.model.context import ExecutionContext
+from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, ROOT_USER, checked_user_id
+from kalamdb_lab.query.request import Request
+from kalamdb_lab.sql.commands import BackupDatabase
 
 _shared: dict[str, tuple[AppContext, int]] = {}
 _shared_lock = threading.Lock()
 
 
 def open_database(
-    path: str | os.PathLike[str], *, clock: Clock | None = None, create: bool = True
+    path: str | os.PathLike[str],
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    clock: Clock | None = None,
+    create: bool = True,
 ) -> Database:
     """Open a database directory, and create it if it is missing.
 
@@ -28,10 +40,17 @@ def open_database(
     ----------
     path : str or PathLike
         The directory, such as ``lab.kalam``. Its parent must exist.
+    user, password : str, optional
+        For a database that asks for a password, because its user root has one
+        (``ALTER USER 'root' SET PASSWORD '...'``). The password of root opens it for sessions of
+        all users. With the name and password of another user only that user's sessions can be
+        opened; so can they, of a database that asks for none, with the name alone. The password
+        guards this door and not the files: who can read the directory can read the data.
     clock : Clock, optional
         Time for TTL, retention and NOW(); the machine's clock by default.
     create : bool
-        With False a missing directory is an error.
+        With False a missing directory is an error; it is one too if a user or a password is
+        given, as a new database has neither.
 
     Returns
     -------
@@ -43,11 +62,27 @@ def open_database(
     ------
     StorageError
         If the path is missing, no database, read-only, or of a newer format.
+    LoginFailedError
+        If the user or the password is wrong, or a password is needed and missing
+        (`PasswordNeededError`).
     """
     shown = os.fspath(path)
     real = os.path.realpath(shown)
+    create = create and user is None and password is None
     if clock is not None:
-        return Database(AppContext(Path(real), clock, shown_as=shown, create=create), shown, None)
+        context, shared_as = AppContext(Path(real), clock, shown_as=shown, create=create), None
+    else:
+        context, shared_as = _shared_context(real, shown, create=create), real
+    database = Database(context, shown, shared_as, user=user, has_password=password is not None)
+    try:
+        context.logins.admit(user, password, shown_as=shown)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _shared_context(real: str, shown: str, *, create: bool) -> AppContext:
     with _shared_lock:
         context, users = _shared.get(real, (None, 0))
         if context is None or context.is_stale():
@@ -58,7 +93,7 @@ def open_database(
         elif not Path(real).is_dir():
             raise StorageError(f"'{shown}' is gone; it was open in this process")
         _shared[real] = (context, users + 1)
-    return Database(context, shown, real)
+        return context
 
 
 class Database:
@@ -66,17 +101,48 @@ class Database:
 
     Closing it ends its sessions. Nothing is lost by not closing: every commit is durable when it
     returns.
+
+    Attributes
+    ----------
+    user : str or None
+        The only user who may have sessions here; None for any.
     """
 
-    def __init__(self, context: AppContext, path: str, shared_as: str | None) -> None:
+    def __init__(
+        self,
+        context: AppContext,
+        path: str,
+        shared_as: str | None,
+        *,
+        user: str | None = None,
+        has_password: bool = False,
+    ) -> None:
         self._context = context
+        self._opener = (user or ROOT_USER) if has_password else None
+        self.user = None if user == ROOT_USER else user
         self._shared_as = shared_as
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._closed = False
         self.path = path
 
-    def session(self, user: str = ROOT_USER, *, namespace: str = DEFAULT_NAMESPACE) -> Session:
+    def session(
+        self,
+        user: str | None = None,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        password: str | None = None,
+        origin: str = "session",
+    ) -> Session:
         """Open a session of a registered user.
+
+        Parameters
+        ----------
+        user : str, optional
+            By default the one whom the database was opened as, or root.
+        password : str, optional
+            If it is given it must be the user's; who opened the database need not give it.
+        origin : str
+            What the audit trail calls the way that statements come.
 
         Raises
         ------
@@ -84,12 +150,77 @@ class Database:
             If the user or the namespace does not exist.
         UserDroppedError
             If the user was dropped.
+        LoginFailedError
+            If the password is wrong, or the database was opened as another user.
         """
         if self._closed:
             raise ClosedError("The database was closed")
-        session = Session(self._context, user, namespace)
+        logins = self._context.logins
+        user_id = checked_user_id(user if user is not None else self.user or ROOT_USER)
+        login = Login(
+            user_id=user_id,
+            actor_id=self.user or user_id,
+            namespace=namespace.lower(),
+            origin=origin,
+            by_password=password is not None or user_id == self._opener,
+        )
+        if self.user is not None and user_id != self.user:
+            raise logins.refusal(
+                login, f"This database was opened as user '{self.user}', for its sessions only"
+            )
+        if password is not None:
+            logins.check_password(login, password)
+        with logins.opening(login):
+            session = Session(self._context, user_id, namespace, origin=origin)
+            login.request_id = f"{session.session_id}-0"
         self._sessions.add(session)
         return session
+
+    def backup(self, directory: str | os.PathLike[str]) -> BackupReport:
+        """Copy the whole database as it is now into a directory that opens as it is.
+
+        Others read and write on meanwhile, in this process and in others.
+
+        Parameters
+        ----------
+        directory : str or PathLike
+            A new or an empty one, outside of the storages of this database.
+
+        Returns
+        -------
+        BackupReport
+            ``files`` and ``bytes`` of the copy, ``rows`` of its tables but the system's, and
+            ``seq``, the number of the last commit in it.
+
+        Raises
+        ------
+        PermissionDeniedError
+            If the database was opened as a user whose role is neither dba nor system.
+        NotEmptyError
+            If the directory holds something; nothing was changed.
+        CorruptError
+            If a segment is damaged; the error names its table.
+        StorageError
+            If a disk is full, or cannot be read or written. The directory is as it was then.
+        """
+        if self._closed:
+            raise ClosedError("The database was closed")
+        context = ExecutionContext(
+            user_id=self.user or ROOT_USER,
+            actor_id=self.user or ROOT_USER,
+            role=self._context.catalog.role_of(self.user or ROOT_USER),
+            namespace=EVERYTHING,
+            request_id="",
+            origin="session",
+            now_us=self._context.clock.now_us(),
+        )
+        whole = BackupDatabase(
+            namespace=EVERYTHING, directory=os.fspath(directory), text="", line=1, column=1
+        )
+        with self._context.audit.watch(whole) as attempt:
+            attempt.request = Request(context)
+            authorize_kind(whole.kind, context.role)
+            return self._context.back_up(directory)
 
     def close(self) -> None:
         """End all sessions and give the files back."""

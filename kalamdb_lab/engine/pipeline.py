@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kalamdb_lab.authorization.names import authorize_statement
+from kalamdb_lab.engine.audit import Attempt
 from kalamdb_lab.errors import ConflictError, KalamError, NotSupportedError
 from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
+from kalamdb_lab.sql.commands import Describe, ShowTables
 from kalamdb_lab.sql.parameters import bind_count, refuse_script_with_values
 from kalamdb_lab.sql.parse import iterate_script
-from kalamdb_lab.sql.statements import ExecuteAs, Statement
+from kalamdb_lab.sql.statements import ExecuteAs, Insert, Select, Statement
 from kalamdb_lab.tables.writing import SchemaChangedError
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class Pipeline:
             error.statement_number = error.statement_number or 1
             raise error.at(1, 1) from None
 
+    def run_statement(self, statement: Statement, request_for: RequestFor) -> Result:
+        """Run a statement that a method said and no text, with the same checks."""
+        with self._watch(statement) as attempt:
+            return self._run(attempt, statement, (), request_for, None)
+
     def _run_all(
         self,
         statements: Iterable[Statement],
@@ -103,8 +109,8 @@ class Pipeline:
         for number, statement in enumerate(statements, start=1):
             try:
                 wanted = statement if as_user is None else _as_user(as_user, statement)
-                with self._statement():
-                    results.append(self._run(wanted, params, request_for, request))
+                with self._watch(wanted) as attempt:
+                    results.append(self._run(attempt, wanted, params, request_for, request))
                 request = None
             except KalamError as error:
                 error.statement_number = number
@@ -113,6 +119,7 @@ class Pipeline:
 
     def _run(
         self,
+        attempt: Attempt,
         statement: Statement,
         params: tuple[Any, ...],
         request_for: RequestFor,
@@ -125,6 +132,7 @@ class Pipeline:
         def handle() -> Result:
             nonlocal first
             request, first = first or request_for(params), None
+            attempt.request = request
             authorize_statement(statement, request.context.role)
             return self._context.handlers.handle(statement, request)
 
@@ -141,12 +149,12 @@ class Pipeline:
         started = time.perf_counter()
 
         def run() -> pa.Table:
-            request = request_for(()).with_relations(relations)
+            request = attempt.request = request_for(()).with_relations(relations)
             return self._context.queries.run(
                 tree, request, text_semantics=False, cache_key=cache_key
             )
 
-        with self._statement():
+        with self._watch(_query_of(tree)) as attempt:
             table = _retried(run)
         return Result.of_table("SELECT", table).timed((time.perf_counter() - started) * 1_000)
 
@@ -156,16 +164,18 @@ class Pipeline:
         request_for: RequestFor,
         relations: Mapping[str, pa.Table],
         batch_rows: int,
+        *,
+        text_semantics: bool,
     ) -> pa.RecordBatchReader:
         """Run a query given as a tree and read it in batches."""
 
         def stream() -> pa.RecordBatchReader:
-            request = request_for(()).with_relations(relations)
+            request = attempt.request = request_for(()).with_relations(relations)
             return self._context.queries.stream(
-                tree, request, text_semantics=False, batch_rows=batch_rows
+                tree, request, text_semantics=text_semantics, batch_rows=batch_rows
             )
 
-        with self._statement():
+        with self._watch(_query_of(tree)) as attempt:
             return _retried(stream)
 
     def describe_tree(
@@ -177,31 +187,45 @@ class Pipeline:
         text_semantics: bool,
     ) -> pa.Schema:
         """Return the columns a query would give."""
-        request = request_for(()).with_relations(relations)
-        return self._context.queries.describe(tree, request, text_semantics=text_semantics)
+        with self._watch(_query_of(tree)) as attempt:
+            request = attempt.request = request_for(()).with_relations(relations)
+            return self._context.queries.describe(tree, request, text_semantics=text_semantics)
 
     def insert_rows(self, table: str, rows: object, request_for: RequestFor) -> Result:
         """Insert a dataframe or Arrow data."""
         started = time.perf_counter()
-        insert = self._context.handlers.insert_rows
-        with self._statement():
-            result = _retried(lambda: insert(table, rows, request_for(())))
+
+        def insert() -> Result:
+            attempt.request = request_for(())
+            return self._context.handlers.insert_rows(table, rows, attempt.request)
+
+        name = tuple(str(table).split("."))
+        with self._watch(Insert(table=name, text="", line=1, column=1)) as attempt:
+            result = _retried(insert)
         return result.timed((time.perf_counter() - started) * 1_000)
 
-    def _statement(self) -> AbstractContextManager[None]:
-        return self._context.log.statement(self._transaction.view)
+    def _watch(self, statement: Statement) -> Attempt:
+        return self._context.audit.watch(statement, self._transaction.view)
 
     def definition(self, parts: tuple[str, ...], request: Request) -> TableDef:
         """Return the definition of a table that the user may know of."""
-        return self._context.queries.definition(parts, request.context)
+        with self._watch(Describe(table=parts, text="", line=1, column=1)) as attempt:
+            attempt.request = request
+            return self._context.queries.definition(parts, request.context)
 
     def definitions(self, namespace: str, request: Request) -> list[TableDef]:
         """Return the definitions of one namespace."""
-        return self._context.queries.definitions(namespace, request.context)
+        with self._watch(ShowTables(namespace=namespace, text="", line=1, column=1)) as attempt:
+            attempt.request = request
+            return self._context.queries.definitions(namespace, request.context)
 
     def namespaces(self, request: Request) -> list[str]:
         """Return the namespaces that the user may use."""
         return self._context.queries.namespaces(request.context)
+
+
+def _query_of(tree: exp.Expression) -> Select:
+    return Select(query=tree, text="", line=1, column=1)
 
 
 def _retried(run: Callable[[], T]) -> T:

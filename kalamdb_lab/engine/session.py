@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import uuid
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -14,11 +15,12 @@ from kalamdb_lab.authorization.gateway import authorize_namespace
 from kalamdb_lab.engine.pipeline import Pipeline
 from kalamdb_lab.errors import ClosedError, NotFoundError, ParametersError, UserDroppedError
 from kalamdb_lab.model.context import ExecutionContext
-from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, checked_user_id
+from kalamdb_lab.model.ids import INFORMATION_SCHEMA, SYSTEM_NAMESPACE, checked_user_id
 from kalamdb_lab.model.roles import Role
 from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.query.request import Interruption, LocalRelations, Request
 from kalamdb_lab.query.result import Result
+from kalamdb_lab.sql.commands import SetUserStorage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,9 +43,13 @@ class Session:
         Where unqualified table names are looked up.
     relations : LocalRelations
         Arrow tables by name that only this session sees; they hide tables of the same name.
+    origin : str
+        The face that statements come through, as the audit trail shows it.
     """
 
-    def __init__(self, context: AppContext, user: str, namespace: str) -> None:
+    def __init__(
+        self, context: AppContext, user: str, namespace: str, *, origin: str = "session"
+    ) -> None:
         self._context = context
         self._transaction = context.transaction()
         self._pipeline = Pipeline(context, self._transaction)
@@ -51,13 +57,16 @@ class Session:
         self._interruption = Interruption()
         self._closed = False
         self.session_id = uuid.uuid4().hex[:12]
+        self.origin = origin
+        self._statements = itertools.count(1)
         self.user = checked_user_id(user)
         self.relations = LocalRelations()
         role = self._check_user(must_exist=True)
         self.namespace = namespace.lower()
         authorize_namespace(self.namespace, role)
-        if self.namespace != SYSTEM_NAMESPACE:
+        if self.namespace not in (SYSTEM_NAMESPACE, INFORMATION_SCHEMA):
             context.catalog.namespace(self.namespace)
+        context.sessions.add(self)
 
     # --- statements -----------------------------------------------------------------------------
 
@@ -131,10 +140,25 @@ class Session:
         *,
         relations: Mapping[str, pa.Table] | None = None,
         batch_rows: int = 100_000,
+        text_semantics: bool = False,
     ) -> pa.RecordBatchReader:
-        """Run a query given as a tree and read its rows in batches, at one snapshot."""
+        """Run a query given as a tree and read its rows in batches, at one snapshot.
+
+        Parameters
+        ----------
+        batch_rows : int
+            Rows of one batch at most.
+        text_semantics : bool
+            True if the tree was parsed from SQL text, whose arithmetic is PostgreSQL's.
+        """
         with self._lock:
-            return self._pipeline.stream_tree(tree, self._request, relations or {}, batch_rows)
+            return self._pipeline.stream_tree(
+                tree,
+                self._request,
+                relations or {},
+                batch_rows,
+                text_semantics=text_semantics,
+            )
 
     def describe_tree(
         self,
@@ -200,6 +224,27 @@ class Session:
         """True between BEGIN and COMMIT or ROLLBACK."""
         return self._transaction.is_open
 
+    def set_user_storage(self, user_id: str, storage_id: str | None) -> Result:
+        """Let new segments of a user's rows go to a storage of its own.
+
+        It holds in tables with USE_USER_STORAGE; what was flushed before stays where it lies.
+        Role system only.
+
+        Parameters
+        ----------
+        storage_id : str or None
+            None for the storage of each table again.
+        """
+        statement = SetUserStorage(
+            text="",
+            line=1,
+            column=1,
+            user_id=user_id,
+            storage_id=None if storage_id is None else storage_id.lower(),
+        )
+        with self._lock:
+            return self._pipeline.run_statement(statement, self._request)
+
     def definition(self, table: str | tuple[str, ...]) -> TableDef:
         """Return the definition of a table or view that this user may know of."""
         parts = tuple(table.split(".")) if isinstance(table, str) else table
@@ -240,6 +285,7 @@ class Session:
     def close(self) -> None:
         """End the session: an open transaction is rolled back, its relations are freed."""
         self._closed = True
+        self._context.sessions.discard(self)
         self._transaction.close()
         self.relations.clear()
 
@@ -279,8 +325,8 @@ class Session:
             actor_id=self.user,
             role=role,
             namespace=self.namespace,
-            request_id=self.session_id,
-            origin="session",
+            request_id=f"{self.session_id}-{next(self._statements)}",
+            origin=self.origin,
             now_us=self._context.clock.now_us(),
         )
         return Request(

@@ -26,6 +26,8 @@ from kalamdb_lab.sql.statements import (
     UseNamespace,
 )
 
+_LISTED = 8
+
 
 class NamespaceHandler:
     """Define namespaces; each change is one commit."""
@@ -77,7 +79,9 @@ class NamespaceHandler:
                 raise NotFoundError("Namespace", name)
             tables = self._catalog.tables_in(name)
             if tables and not statement.cascade:
-                listed = ", ".join(table.table_id.name for table in tables)
+                listed = ", ".join(table.table_id.name for table in tables[:_LISTED])
+                if len(tables) > _LISTED:
+                    listed += f" and {len(tables) - _LISTED} more"
                 count = f"{len(tables)} table{'s' if len(tables) > 1 else ''}"
                 raise NotEmptyError(
                     f"Namespace '{name}' is not empty ({count}: {listed}); use CASCADE to drop them"
@@ -86,7 +90,7 @@ class NamespaceHandler:
                 self._catalog.tables.delete(commit, str(table.table_id))
                 self._dropper.drop_rows(commit, table)
             self._catalog.namespaces.delete(commit, name)
-        self._dropper.delete_files()
+        self._dropper.delete_files(tables, request)
         return Result.of_message(statement.kind, f"Namespace '{name}' dropped")
 
     def use(self, statement: UseNamespace, request: Request) -> Result:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 import pyarrow as pa
 from sqlglot import exp
 
@@ -16,33 +19,42 @@ from kalamdb_lab.errors import (
     NotSupportedError,
 )
 from kalamdb_lab.handlers.targets import Targets
+from kalamdb_lab.jobs.cleanup import CleanUp, deletion_message
+from kalamdb_lab.jobs.manager import JobManager
 from kalamdb_lab.model.ids import PartitionKey
-from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
+from kalamdb_lab.model.jobs import JobKind
+from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind, TableOptions
 from kalamdb_lab.model.values import from_storage, storage_converter
 from kalamdb_lab.partitions.commit_log import Commit, CommitLog
-from kalamdb_lab.partitions.segment_home import SegmentHome
 from kalamdb_lab.query.constants import own_function, source_of
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
-from kalamdb_lab.sql.queries import parse_expression
+from kalamdb_lab.sql.queries import parse_default
 from kalamdb_lab.sql.statements import CreateTable, DropTable
 from kalamdb_lab.store.log import EntryKind
 from kalamdb_lab.tables.definition import columns_of_query, new_columns, new_table
 from kalamdb_lab.tables.options import table_kind, table_options
+from kalamdb_lab.tables.registered import refuse_drop
 from kalamdb_lab.tables.writing import TableWriter
 
 
 class TableDropper:
-    """Takes rows and files of dropped tables away."""
+    """Takes rows and files of dropped tables away.
+
+    Parameters
+    ----------
+    waits : bool
+        True if files of dropped tables have a retention: then a clean-up comes to them later.
+    """
 
     def __init__(
-        self, log: CommitLog, home: SegmentHome, system: SystemKeeper, *, grace_s: int
+        self, system: SystemKeeper, jobs: JobManager, cleanup: CleanUp, *, waits: bool
     ) -> None:
-        self._log = log
-        self._home = home
         self._system = system
-        self._grace_s = grace_s
+        self._jobs = jobs
+        self._cleanup = cleanup
+        self._waits = waits
 
     def drop_rows(self, commit: Commit, table: TableDef) -> None:
         """Stage the end of all partitions of a table."""
@@ -51,13 +63,30 @@ class TableDropper:
             commit.transaction.drop_partition(partition, commit.at_us)
             commit.append_event(partition, EntryKind.DROP)
 
-    def delete_files(self) -> None:
-        """Delete files of tables and segments that went longer ago than the grace time.
+    def delete_files(self, tables: Sequence[TableDef], request: Request) -> None:
+        """Delete the files of dropped tables of one namespace in a clean-up job.
 
-        The definitions go to segments first: a rebuild must not bring the table back.
+        The definitions go to segments first: a rebuild must not bring the tables back. The drop
+        is done already; what hinders this leaves the files to a later clean-up.
         """
         self._system.keep()
-        self._home.forget_retired(self._log.store, self._grace_s)
+        stored = [table for table in tables if table.is_stored]
+        if not stored or self._waits:
+            return
+        first = stored[0]
+        with suppress(KalamError):
+            self._jobs.attempt(
+                JobKind.CLEANUP,
+                # A table may be dropped, made and dropped again.
+                key=f"cleanup:{first.table_id.namespace}:{first.table_id.name}:{first.table_key}",
+                parameters={
+                    "namespace_id": first.table_id.namespace,
+                    "table_name": first.table_id.name,
+                    "table_count": len(stored),
+                },
+                created_by=request.context.user_id,
+                work=lambda _: deletion_message(self._cleanup.delete_retired()),
+            )
 
 
 class TableHandler:
@@ -82,17 +111,14 @@ class TableHandler:
     def create(self, statement: CreateTable, request: Request) -> Result:
         """Run CREATE TABLE."""
         table_id = self._targets.new(statement.table, request.context)
+        is_there = Result.of_message(
+            statement.kind, f"Table '{table_id}' already exists; nothing was done"
+        )
         if statement.if_not_exists and self._catalog.find_table(table_id) is not None:
-            return Result.of_message(
-                statement.kind, f"Table '{table_id}' already exists; nothing was done"
-            )
+            return is_there
         kind = table_kind(statement.table_kind, statement.options)
         options = table_options(kind, statement.options)
-        if (
-            options.storage_id is not None
-            and self._catalog.storages.get(options.storage_id) is None
-        ):
-            raise NotFoundError("Storage", options.storage_id)
+        self._check_storage(options)
         self._catalog.check_free(table_id)
         rows = None
         if statement.query is not None:
@@ -109,6 +135,9 @@ class TableHandler:
                 check_default(self._queries, column, request)
         segments = []
         with self._log.commit() as commit:
+            if statement.if_not_exists and self._catalog.find_table(table_id) is not None:
+                return is_there  # others were faster
+            self._check_storage(options)
             self._catalog.check_free(table_id)
             self._catalog.namespace(table_id.namespace)
             table = new_table(
@@ -130,17 +159,23 @@ class TableHandler:
         made = "" if rows is None else f" with {rows.num_rows:,} rows"
         return Result.of_message(statement.kind, f"Table '{table_id}' created{made}")
 
+    def _check_storage(self, options: TableOptions) -> None:
+        storage_id = options.storage_id
+        if storage_id is not None and self._catalog.storages.get(storage_id) is None:
+            raise NotFoundError("Storage", storage_id)
+
     def drop(self, statement: DropTable, request: Request) -> Result:
         """Run DROP TABLE: the definition and all rows of all users go at once."""
-        table_id = self._targets.table_id(statement.table, request.context)
-        if statement.if_exists and self._catalog.find_table(table_id) is None:
-            return Result.of_message(
-                statement.kind, f"Table '{table_id}' does not exist; nothing was done"
-            )
+        table_id = self._targets.droppable(statement.table, request.context)
         with self._log.commit() as commit:
-            table = self._targets.definable(statement.table, request.context)
+            if statement.if_exists and self._catalog.find_table(table_id) is None:
+                return Result.of_message(
+                    statement.kind, f"Table '{table_id}' does not exist; nothing was done"
+                )
+            table = self._catalog.table(table_id)
             if table.kind is TableKind.VIEW:
                 raise NotSupportedError(f"{table_id} is a view, not a table; use DROP VIEW")
+            refuse_drop(table)
             if statement.table_kind is not None and table.kind is not statement.table_kind:
                 raise NotSupportedError(
                     f"{table_id} is a {table.kind.value.upper()} table, not a "
@@ -148,7 +183,7 @@ class TableHandler:
                 )
             self._catalog.drop_tables(commit, [table])
             self._dropper.drop_rows(commit, table)
-        self._dropper.delete_files()
+        self._dropper.delete_files([table], request)
         return Result.of_message(statement.kind, f"Table '{table_id}' dropped")
 
 
@@ -156,7 +191,7 @@ def check_default(queries: Queries, column: ColumnDef, request: Request) -> None
     """Refuse a DEFAULT that names columns, has a subquery, or can never fit its column."""
     if column.default is None:
         return
-    tree = parse_expression(column.default)
+    tree = parse_default(column.default)
     if any(tree.find(kind) for kind in (exp.Column, exp.Subquery, exp.Select, exp.Placeholder)):
         raise InvalidDefinitionError(
             f"Default of column '{column.name}' must be a value without columns, subqueries or "

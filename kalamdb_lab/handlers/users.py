@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import argon2
 import msgspec
 
+from kalamdb_lab.authorization.passwords import hashed
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.errors import (
     AlreadyExistsError,
@@ -20,9 +20,7 @@ from kalamdb_lab.model.roles import Role
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
-from kalamdb_lab.sql.commands import AlterUser, CreateUser, DropUser
-
-_SHORTEST, _LONGEST = 8, 1_024
+from kalamdb_lab.sql.commands import AlterUser, CreateUser, DropUser, SetUserStorage
 
 
 class UserHandler:
@@ -31,7 +29,6 @@ class UserHandler:
     def __init__(self, catalog: Catalog, log: CommitLog) -> None:
         self._catalog = catalog
         self._log = log
-        self._hasher = argon2.PasswordHasher()
 
     def create(self, statement: CreateUser, request: Request) -> Result:
         """Run CREATE USER; the user can work at once."""
@@ -40,7 +37,7 @@ class UserHandler:
             _check_oauth(statement.oauth)
         if self._catalog.users.get(user_id) is not None:
             raise AlreadyExistsError("User", user_id)
-        password_hash = None if statement.password is None else self._hash(statement.password)
+        password_hash = None if statement.password is None else hashed(statement.password)
         with self._log.commit() as commit:
             if self._catalog.users.get(user_id) is not None:
                 raise AlreadyExistsError("User", user_id)
@@ -59,7 +56,7 @@ class UserHandler:
 
     def alter(self, statement: AlterUser, request: Request) -> Result:
         """Run ALTER USER: one of password, role and e-mail."""
-        password_hash = None if statement.password is None else self._hash(statement.password)
+        password_hash = None if statement.password is None else hashed(statement.password)
         with self._log.commit() as commit:
             user = self._living(statement.user_id)
             if statement.role is not None:
@@ -92,18 +89,26 @@ class UserHandler:
             )
         return Result.of_message(statement.kind, f"User '{statement.user_id}' dropped")
 
+    def set_storage(self, statement: SetUserStorage, request: Request) -> Result:
+        """Let new segments of a user's rows go to a storage of its own, or no longer.
+
+        Tables with USE_USER_STORAGE follow it; what is flushed already stays where it lies.
+        """
+        user_id, storage_id = checked_user_id(statement.user_id), statement.storage_id
+        with self._log.commit() as commit:
+            user = self._living(user_id)
+            if storage_id is not None and self._catalog.storages.get(storage_id) is None:
+                raise NotFoundError("Storage", storage_id)
+            self._catalog.users.put(
+                commit, replace(user, storage_id=storage_id, updated_at_us=commit.at_us)
+            )
+        return Result.of_message(statement.kind, f"User '{user_id}' altered")
+
     def _living(self, user_id: str) -> User:
         user = self._catalog.users.get(user_id)
         if user is None or user.deleted_at_us is not None:
             raise NotFoundError("User", user_id)
         return user
-
-    def _hash(self, password: str) -> str:
-        if len(password) < _SHORTEST:
-            raise InvalidValueError(f"The password must have at least {_SHORTEST} characters")
-        if len(password) > _LONGEST:
-            raise InvalidValueError(f"The password must have at most {_LONGEST:,} characters")
-        return self._hasher.hash(password)
 
 
 class _OAuth(msgspec.Struct, forbid_unknown_fields=True):

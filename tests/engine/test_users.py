@@ -45,7 +45,19 @@ def test_a_user_is_created_altered_and_dropped(fresh: Any) -> None:
         ("DROP USER 'ben'", "User 'ben' not found"),
         ("ALTER USER 'ben' SET ROLE user", "User 'ben' not found"),
         ("DROP USER 'root'", "User 'root' cannot be dropped"),
-        ("ALTER USER 'root' SET ROLE user", None),
+        ("DROP USER IF EXISTS root", "User 'root' cannot be dropped"),
+        ("ALTER USER 'root' SET ROLE user", "User 'root' cannot lose its role"),
+        ("ALTER USER root SET ROLE admin", "User 'root' cannot lose its role"),
+        ("ALTER USER 'mia' SET ROLE captain",
+         "Unknown role 'captain'; use user, service, dba or system"),
+        ("ALTER USER 'mia' SET PASSWORD 'shorter'",
+         "The password must have at least 8 characters"),
+        (f"ALTER USER 'mia' SET PASSWORD '{'x' * 1_025}'",
+         "The password must have at most 1,024 characters"),
+        ("CREATE USER 'x' OAUTH '{\"provider\": \"g\"}' ROLE user",
+         "The OAUTH payload must be a JSON object with the texts provider and subject"),
+        ("CREATE USER 'x' OAUTH '{\"provider\": \"g\", \"subject\": 7}' ROLE user",
+         "The OAUTH payload must be a JSON object with the texts provider and subject"),
         ("CREATE USER 'x' WITH PASSWORD 'short' ROLE user",
          "The password must have at least 8 characters"),
         ("CREATE USER 'x' ROLE user", "Syntax error: expected WITH PASSWORD, OAUTH or INTERNAL"),
@@ -69,6 +81,51 @@ def test_users_are_refused_in_these_words(
     assert message is None or str(error) == message
     assert "short" not in str(error)
     assert s.execute("SHOW USERS").rows() == before
+
+
+def test_each_kind_of_user_and_each_name_of_a_role(fresh: Any) -> None:
+    root = fresh.session()
+    roles = {
+        "user": ("user", "viewer", "ReadOnly"),
+        "service": ("service", "developer", "ANALYST"),
+        "dba": ("dba", "admin"),
+        "system": ("system",),
+    }
+    for role, names in roles.items():
+        for name in names:
+            root.execute(f"CREATE USER 'r {name}' INTERNAL ROLE {name}")
+            assert fresh.session(f"r {name}").role.value == role
+    payload = '{"provider": "github", "subject": "42"}'
+    root.execute(f"CREATE USER 'ada' OAUTH '{payload}' ROLE user EMAIL 'a@x.org'")
+    root.execute("CREATE USER 'ben' OAUTH ROLE user; CREATE USER 'cid' INTERNAL ROLE user EMAIL ''")
+    root.execute("CREATE USER 'dee' WITH PASSWORD 'correct horse' ROLE user")
+    root.execute("ALTER USER 'ben' SET PASSWORD 'correct horse'; ALTER USER 'root' SET ROLE system")
+    seen = root.execute(
+        "SELECT user_id, email, auth_type, auth_data, storage_mode, storage_id, deleted_at "
+        "FROM system.users WHERE user_id IN ('ada', 'ben', 'cid', 'dee') ORDER BY user_id"
+    )
+    assert seen.rows() == [
+        ("ada", "a@x.org", "oauth", payload, "table", None, None),
+        ("ben", None, "password", None, "table", None, None),
+        ("cid", "", "internal", None, "table", None, None),
+        ("dee", None, "password", None, "table", None, None),
+    ]
+
+
+def test_the_table_of_users_has_the_columns_that_are_promised(s: Session) -> None:
+    assert [row[:3] for row in s.execute("DESCRIBE system.users")] == [
+        ("user_id", "TEXT", False),
+        ("role", "TEXT", False),
+        ("email", "TEXT", True),
+        ("auth_type", "TEXT", False),
+        ("auth_data", "JSON", True),
+        ("storage_mode", "TEXT", False),
+        ("storage_id", "TEXT", True),
+        ("created_at", "DATETIME", False),
+        ("updated_at", "DATETIME", False),
+        ("last_login_at", "DATETIME", True),
+        ("deleted_at", "DATETIME", True),
+    ]
 
 
 def test_a_dropped_user_keeps_its_id_and_its_rows(fresh: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kalamdb_lab.authorization.gateway import KIND_NEEDS
 from kalamdb_lab.engine.session import Session
-from kalamdb_lab.sql import statements
+from kalamdb_lab.sql import commands, statements
 
 ROLES = {"mia": "user", "sven": "service", "dora": "dba", "root": "system"}
 EVERYBODY = "mia sven dora root"
@@ -224,7 +224,7 @@ def test_statement_kinds_handlers_and_rights_agree(studio: Any) -> None:
     base = statements.Statement
     classes = {
         item
-        for item in vars(statements).values()
+        for item in (*vars(statements).values(), *vars(commands).values())
         if isinstance(item, type) and issubclass(item, base) and item is not base
     }
     handlers = studio.database._context.handlers
