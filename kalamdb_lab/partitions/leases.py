@@ -10,6 +10,9 @@ from kalamdb_lab.clock import Clock
 from kalamdb_lab.errors import BusyError, ClosedError, StorageError
 from kalamdb_lab.store.log import Store
 
+_SHORTEST_US = 15_000_000
+"""A lease is renewed in good time, also where files have no grace time at all."""
+
 
 class Leases:
     """The long reads of one process.
@@ -53,13 +56,19 @@ class Leases:
                     self._store.release(self._store.node_id())
 
     @contextmanager
-    def holding(self, seq: int) -> Iterator[None]:
-        """Hold what a snapshot at ``seq`` may read, however long nobody asks for it."""
+    def holding(self, seq: int, *, at_once: bool = False) -> Iterator[None]:
+        """Hold what a snapshot at ``seq`` may read, however long nobody asks for it.
+
+        With ``at_once`` the lease is there when the block begins, however short the grace time:
+        for work that is known to be long.
+        """
         done = threading.Event()
         with self.reading(seq) as renew:
+            if at_once:
+                self._lease(self._clock.now_us())
 
             def keep() -> None:
-                while not done.wait(self._half_us / 1_000_000):
+                while not done.wait(max(self._half_us, _SHORTEST_US) / 1_000_000):
                     # A busy database or a full disk now: the lease still has time, and so have we.
                     with suppress(BusyError, StorageError, ClosedError):
                         renew()
@@ -72,13 +81,21 @@ class Leases:
                 done.set()
                 thread.join()
 
+    def oldest_read(self) -> int | None:
+        """Return the lowest number that a read of this process stands at, or None."""
+        with self._lock:
+            return min(self._reads.values(), default=None)
+
     def _renew(self) -> None:
         now_us = self._clock.now_us()
-        if now_us < self._renew_at_us:
-            return
+        if now_us >= self._renew_at_us:
+            self._lease(now_us)
+
+    def _lease(self, now_us: int) -> None:
         with self._lock:
             if self._reads:
                 self._leased = True
                 self._renew_at_us = now_us + self._half_us
                 oldest = min(self._reads.values())
-                self._store.lease(self._store.node_id(), oldest, now_us + 4 * self._half_us)
+                duration_us = 4 * max(self._half_us, _SHORTEST_US)
+                self._store.lease(self._store.node_id(), oldest, now_us + duration_us)

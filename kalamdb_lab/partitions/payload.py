@@ -29,12 +29,16 @@ class RowChanges(msgspec.Struct, array_like=True):
         For row ``i`` the version that it replaces, 0 for none; empty if none replaces any.
     deleted : list of int
         Versions deleted; number ``i`` was deleted at ``seq + len(rows) + i``.
+    at_us : int
+        When the rows came to be, if that was before the entry: events that were restored from a
+        backup are as old as they were. 0 otherwise.
     """
 
     schema_version: int
     rows: list[Any]
     replaces: list[int] = []
     deleted: list[int] = []
+    at_us: int = 0
 
 
 class FlushDone(msgspec.Struct, array_like=True):
@@ -66,7 +70,12 @@ def _extended_positions(columns: tuple[KalamDataType, ...]) -> tuple[int, ...]:
 
 
 def encode_rows(
-    table: TableDef, rows: Sequence[Row], replaces: Sequence[int], deleted: Sequence[int]
+    table: TableDef,
+    rows: Sequence[Row],
+    replaces: Sequence[int],
+    deleted: Sequence[int],
+    *,
+    at_us: int = 0,
 ) -> bytes:
     """Encode rows of the table's present version."""
     extended = _extended_positions(tuple(column.data_type for column in table.columns))
@@ -80,7 +89,8 @@ def encode_rows(
             wire.append(cells)
     else:
         wire = list(rows)
-    return encoder.encode(RowChanges(table.schema_version, wire, list(replaces), list(deleted)))
+    changes = RowChanges(table.schema_version, wire, list(replaces), list(deleted), at_us)
+    return encoder.encode(changes)
 
 
 def decode_rows(payload: bytes) -> RowChanges:

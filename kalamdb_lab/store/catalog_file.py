@@ -1,13 +1,14 @@
-"""The catalog as a file: whether it is sound, and putting another one in its place."""
+"""The catalog as a file: whether it is sound, a copy of it, and putting another in its place."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from kalamdb_lab.errors import CorruptError, StorageError
-from kalamdb_lab.store.sqlite import APPLICATION_ID, SqliteStore
+from kalamdb_lab.store.sqlite import APPLICATION_ID, SqliteStore, translated
 
 _COMPANIONS = ("", "-wal", "-shm", "-journal")
 
@@ -27,6 +28,33 @@ def is_sound(path: Path, *, shown_as: str) -> bool:
         return _passes_sqlite(path) and _can_be_read(path, shown_as)
     except CorruptError:
         return False
+
+
+def copy_catalog(path: Path, copy: Path, *, shown_as: str) -> None:
+    """Write the catalog as it is at one moment to the new file ``copy``; writers go on meanwhile.
+
+    Leases and retired segments stay behind: whoever reads the original does not read the copy.
+
+    Raises
+    ------
+    StorageError
+        It cannot be read, or there is no room for the copy.
+    CorruptError
+        It is damaged.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.execute("PRAGMA busy_timeout=10000")
+            source.backup(target)  # all pages in one step, which is one read transaction
+            target.execute("DELETE FROM leases")
+            target.execute("DELETE FROM segments WHERE retired_seq IS NOT NULL")
+            target.commit()
+        _sync(copy)
+        _sync(copy.parent)
+    except sqlite3.Error as error:
+        raise translated(error, shown_as) from None
+    except OSError:
+        raise StorageError("The catalog could not be copied; check the permissions") from None
 
 
 def replace_catalog(path: Path, new: Path) -> Path | None:

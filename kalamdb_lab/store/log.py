@@ -8,7 +8,7 @@ segment is an entry too, so whoever reads the log in order knows all there is to
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,6 +72,18 @@ class ListedSegment:
     removed: RemovedVersions
 
 
+@dataclass(frozen=True, slots=True)
+class RetiredSegment:
+    """A segment that was taken off the manifest, and whose files may still be there.
+
+    A snapshot at a number below ``retired_seq`` may read it.
+    """
+
+    meta: SegmentMeta
+    retired_seq: int
+    retired_at_us: int
+
+
 class ReadTransaction(Protocol):
     """The catalog as it was at one moment."""
 
@@ -111,12 +123,23 @@ class ReadTransaction(Protocol):
         """Return a number that was taken before that time: the latest still known, or 0."""
         ...
 
-    def retired_segments(self, before_us: int) -> list[SegmentMeta]:
-        """Return the segments retired before that time that no lease holds."""
+    def retired_segments(self) -> list[RetiredSegment]:
+        """Return all segments that are retired and not forgotten, by ``segment_id``."""
+        ...
+
+    def oldest_lease(self, at_us: int) -> int | None:
+        """Return the lowest number that a lease holds which ends after that time, or None."""
         ...
 
     def scopes(self, table_key: int) -> list[str]:
         """Return the scopes of a table that hold or held rows, in ascending order."""
+        ...
+
+    def remnants(self, scopes: Collection[str]) -> list[PartitionKey]:
+        """Return the partitions of these scopes that have entries or segments, in order.
+
+        Retired segments count, the entries that say that a partition was dropped do not.
+        """
         ...
 
 
@@ -159,6 +182,14 @@ class WriteTransaction(ReadTransaction, Protocol):
 
     def drop_partition(self, partition: PartitionKey, at_us: int) -> None:
         """Delete all entries of a partition and retire all its segments."""
+        ...
+
+    def forget_partitions(self) -> int:
+        """Forget the partitions that have neither entries nor segments; return how many."""
+        ...
+
+    def restate_segment(self, meta: SegmentMeta) -> None:
+        """Replace what the manifest says of a live segment; its files stay as they are."""
         ...
 
     def start_after(self, last_seq: int, last_segment_id: int, at_us: int) -> None:
@@ -206,8 +237,13 @@ class Store(Protocol):
         """
         ...
 
-    def write(self) -> AbstractContextManager[WriteTransaction]:
+    def write(self, *, wait_s: float | None = None) -> AbstractContextManager[WriteTransaction]:
         """Take the write lock; commit at the end of the block, roll back if it raises.
+
+        Parameters
+        ----------
+        wait_s : float, optional
+            Wait no longer than this for the lock, if the store's busy timeout is longer.
 
         Raises
         ------

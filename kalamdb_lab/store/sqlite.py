@@ -31,10 +31,12 @@ from kalamdb_lab.store.sqlite_transactions import (
 FORMAT_VERSION: Final = 1
 """Of the whole directory; a database written by a newer one is refused."""
 
+_CHECKPOINT_TRIES: Final = 50
+
 APPLICATION_ID: Final = 0x4B414C4D  # "KALM", so that `file` and we know the file for ours
 
 
-def _translated(error: sqlite3.Error, directory: str) -> KalamError:
+def translated(error: sqlite3.Error, directory: str) -> KalamError:
     """Say in our words what SQLite's error means; its own text may name files of ours."""
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -102,7 +104,7 @@ class SqliteStore:
             self._writer.execute("PRAGMA busy_timeout=0")
             self._reader = self._connect(path, durability)
         except sqlite3.Error as error:
-            raise _translated(error, self._shown_as) from None
+            raise translated(error, self._shown_as) from None
 
     def _connect(self, path: Path, durability: Durability) -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -174,7 +176,7 @@ class SqliteStore:
                     if self._reader.in_transaction:
                         self._reader.execute("COMMIT")
             except sqlite3.Error as error:
-                raise _translated(error, self._shown_as) from None
+                raise translated(error, self._shown_as) from None
 
     def hold(self) -> SqliteHeldRead:
         self._check_usable()
@@ -188,21 +190,22 @@ class SqliteStore:
                 )
             held = SqliteHeldRead(connection, self._shown_as)
         except sqlite3.Error as error:
-            raise _translated(error, self._shown_as) from None
+            raise translated(error, self._shown_as) from None
         self._held.add(held)
         return held
 
     @contextmanager
-    def write(self) -> Iterator[SqliteWriteTransaction]:
+    def write(self, *, wait_s: float | None = None) -> Iterator[SqliteWriteTransaction]:
         self._check_usable()
-        if not self._write_lock.acquire(timeout=self._busy_timeout_s):
+        wait_s = self._busy_timeout_s if wait_s is None else min(wait_s, self._busy_timeout_s)
+        if not self._write_lock.acquire(timeout=wait_s):
             raise BusyError
         try:
             try:
                 is_first = self._node_id is None
                 try:
                     # Within the block: an interrupt must not leave the lock taken.
-                    self._begin_immediate()
+                    self._retried("BEGIN IMMEDIATE", wait_s)
                     if is_first:  # inside the block it could not be asked for
                         self._node_id = _new_node_id(self._writer)
                     transaction = SqliteWriteTransaction(self._writer)
@@ -216,18 +219,21 @@ class SqliteStore:
                         self._node_id = None
                     raise
             except sqlite3.Error as error:
-                raise _translated(error, self._shown_as) from None
+                raise translated(error, self._shown_as) from None
         finally:
             self._write_lock.release()
 
     def _begin_immediate(self) -> None:
+        self._retried("BEGIN IMMEDIATE", self._busy_timeout_s)
+
+    def _retried(self, statement: str, wait_s: float) -> None:
         # SQLite's own busy handler sleeps up to 100 ms between tries and is not fair: a second
         # process that inserts in a loop would starve us. Short tries with a deadline are.
-        deadline = time.monotonic() + self._busy_timeout_s
+        deadline = time.monotonic() + wait_s
         pause_s = 0.0005
         while True:
             try:
-                self._writer.execute("BEGIN IMMEDIATE")
+                self._writer.execute(statement)
             except sqlite3.OperationalError as error:
                 name = getattr(error, "sqlite_errorname", "")
                 if not name.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
@@ -236,6 +242,47 @@ class SqliteStore:
                 pause_s = min(pause_s * 1.5, 0.01)
             else:
                 return
+
+    def sync(self) -> None:
+        """Make what was committed so far durable, also where commits are not at once."""
+        self._check_usable()
+        try:
+            # Never the file itself: closing it would let go of SQLite's locks on it.
+            with self._path.with_name(self._path.name + "-wal").open("rb") as log:
+                os.fsync(log)
+        except FileNotFoundError:
+            return  # with a rollback journal commits are written through
+        except OSError:
+            raise StorageError("The disk could not be read or written") from None
+
+    def scrub(self) -> bool:
+        """Write the file anew, so that nothing of what was deleted is left in it.
+
+        Takes the write lock for as long as that takes, and twice the room. Returns False if a
+        reader holds on to the write-ahead log, where old pages stay until it is used up.
+
+        Raises
+        ------
+        BusyError
+            If the lock is not free in time.
+        StorageError
+            If there is no room; nothing was changed then.
+        """
+        self._check_usable()
+        if not self._write_lock.acquire(timeout=self._busy_timeout_s):
+            raise BusyError
+        try:
+            self._retried("VACUUM", self._busy_timeout_s)
+            for _ in range(_CHECKPOINT_TRIES):
+                (is_held, *_) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not is_held:
+                    return True
+                time.sleep(0.01)
+        except sqlite3.Error as error:
+            raise translated(error, self._shown_as) from None
+        finally:
+            self._write_lock.release()
+        return False
 
     def lease(self, node_id: int, seq: int, expires_us: int) -> None:
         with self._plain_write() as connection:
@@ -287,7 +334,7 @@ class SqliteHeldRead:
             try:
                 yield SqliteReadTransaction(self._connection)
             except sqlite3.Error as error:
-                raise _translated(error, self._shown_as) from None
+                raise translated(error, self._shown_as) from None
 
     def close(self) -> None:
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +11,13 @@ import msgspec
 from kalamdb_lab.errors import CorruptError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
-from kalamdb_lab.store.log import Entry, EntryKind, ListedSegment, RemovedVersions
+from kalamdb_lab.store.log import (
+    Entry,
+    EntryKind,
+    ListedSegment,
+    RemovedVersions,
+    RetiredSegment,
+)
 from kalamdb_lab.store.segment_record import decode_segment, encode_segment
 
 SCHEMA: Final = """
@@ -130,21 +136,34 @@ class SqliteReadTransaction:
         ).fetchone()
         return int(row[0] or 0)
 
-    def retired_segments(self, before_us: int) -> list[SegmentMeta]:
+    def retired_segments(self) -> list[RetiredSegment]:
         rows = self.connection.execute(
-            f"SELECT {_SEGMENT_COLUMNS} FROM segments s JOIN partitions p USING (partition_id) "
-            "WHERE s.retired_at_us < ? AND NOT EXISTS ("
-            "SELECT 1 FROM leases l WHERE l.expires_us > ? AND l.seq < s.retired_seq) "
-            "ORDER BY s.segment_id",
-            (before_us, before_us),
+            f"SELECT s.retired_seq, s.retired_at_us, {_SEGMENT_COLUMNS} "
+            "FROM segments s JOIN partitions p USING (partition_id) "
+            "WHERE s.retired_seq IS NOT NULL ORDER BY s.segment_id"
         )
-        return [_listed(row).meta for row in rows]
+        return [RetiredSegment(_listed(row).meta, seq, at_us) for seq, at_us, *row in rows]
+
+    def oldest_lease(self, at_us: int) -> int | None:
+        row = self.connection.execute(
+            "SELECT min(seq) FROM leases WHERE expires_us > ?", (at_us,)
+        ).fetchone()
+        return None if row[0] is None else int(row[0])
 
     def scopes(self, table_key: int) -> list[str]:
         rows = self.connection.execute(
             "SELECT scope FROM partitions WHERE table_key = ? ORDER BY scope", (table_key,)
         )
         return [scope for (scope,) in rows]
+
+    def remnants(self, scopes: Collection[str]) -> list[PartitionKey]:
+        rows = self.connection.execute(
+            "SELECT table_key, scope FROM partitions WHERE partition_id IN ("
+            "SELECT partition_id FROM segments UNION "
+            f"SELECT partition_id FROM log WHERE kind <> {EntryKind.DROP:d}"
+            ") ORDER BY table_key, scope"
+        )
+        return [PartitionKey(table_key, scope) for table_key, scope in rows if scope in scopes]
 
 
 class SqliteWriteTransaction(SqliteReadTransaction):
@@ -254,9 +273,12 @@ class SqliteWriteTransaction(SqliteReadTransaction):
 
     def drop_partition(self, partition: PartitionKey, at_us: int) -> None:
         partition_id = self._partition_id(partition)
-        self.connection.execute(
-            "UPDATE log SET payload = x'', flushed = 1 WHERE partition_id = ?", (partition_id,)
-        )
+        last = self.connection.execute(
+            "SELECT max(seq) FROM log WHERE partition_id = ?", (partition_id,)
+        ).fetchone()
+        if last[0] is not None:
+            self._note_time(last[0])
+            self.connection.execute("DELETE FROM log WHERE partition_id = ?", (partition_id,))
         self.connection.execute(
             "UPDATE segments SET retired_seq = ?, retired_at_us = ? "
             "WHERE partition_id = ? AND retired_seq IS NULL",
@@ -272,6 +294,25 @@ class SqliteWriteTransaction(SqliteReadTransaction):
             )
         self._raise_meta("last_segment_id", last_segment_id)
 
+    def forget_partitions(self) -> int:
+        return self.connection.execute(
+            "DELETE FROM partitions WHERE partition_id NOT IN ("
+            "SELECT partition_id FROM segments UNION SELECT partition_id FROM log)"
+        ).rowcount
+
+    def restate_segment(self, meta: SegmentMeta) -> None:
+        self.connection.execute(
+            "UPDATE segments SET meta = ? WHERE segment_id = ? AND retired_seq IS NULL",
+            (encode_segment(meta), meta.segment_id),
+        )
+
+    def _note_time(self, seq: int) -> None:
+        """Remember when a number was taken, before its entry is deleted."""
+        (at_us,) = self.connection.execute(
+            "SELECT max(at_us) FROM log WHERE seq <= ?", (seq,)
+        ).fetchone()
+        self.connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (seq, at_us))
+
     def _raise_meta(self, key: str, value: int) -> None:
         self.connection.execute("UPDATE meta SET value = max(value, ?) WHERE key = ?", (value, key))
 
@@ -281,16 +322,11 @@ class SqliteWriteTransaction(SqliteReadTransaction):
         ).fetchone()
         if row[0] is None:
             return 0
-        (last_us,) = self.connection.execute(
-            "SELECT max(at_us) FROM log WHERE seq <= ?", row
-        ).fetchone()
+        self._note_time(row[0])
         cursor = self.connection.execute(
             "DELETE FROM log WHERE flushed = 1 AND at_us < ? AND seq <= ?", (before_us, row[0])
         )
         self._raise_meta("log_start", row[0])
-        self.connection.execute(
-            "INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (row[0], last_us)
-        )
         self.connection.execute("PRAGMA incremental_vacuum").fetchall()
         return cursor.rowcount
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kalamdb_lab.errors import ClosedError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
-from kalamdb_lab.store.log import Entry, EntryKind, ListedSegment, RemovedVersions
+from kalamdb_lab.store.log import (
+    Entry,
+    EntryKind,
+    ListedSegment,
+    RemovedVersions,
+    RetiredSegment,
+)
 
 
 @dataclass
@@ -61,7 +67,7 @@ class MemoryStore:
         return MemoryHeldRead(self._state)
 
     @contextmanager
-    def write(self) -> Iterator[MemoryTransaction]:
+    def write(self, *, wait_s: float | None = None) -> Iterator[MemoryTransaction]:
         self._check_usable()
         with self._lock:
             state = copy.deepcopy(self._state)
@@ -142,19 +148,24 @@ class MemoryTransaction:
         known = [(entry.seq, entry.at_us) for entry in self.state.entries]
         return max((seq for seq, t in known + self.state.checkpoints if t <= at_us), default=0)
 
-    def retired_segments(self, before_us: int) -> list[SegmentMeta]:
-        held = [seq for seq, expires_us in self.state.leases.values() if expires_us > before_us]
+    def retired_segments(self) -> list[RetiredSegment]:
         return [
-            item.listed.meta
+            RetiredSegment(item.listed.meta, item.retired_seq, item.retired_at_us)
             for _, item in sorted(self.state.segments.items())
-            if item.retired_at_us is not None
-            and item.retired_seq is not None
-            and item.retired_at_us < before_us
-            and not any(seq < item.retired_seq for seq in held)
+            if item.retired_at_us is not None and item.retired_seq is not None
         ]
+
+    def oldest_lease(self, at_us: int) -> int | None:
+        held = [seq for seq, expires_us in self.state.leases.values() if expires_us > at_us]
+        return min(held, default=None)
 
     def scopes(self, table_key: int) -> list[str]:
         return sorted(p.scope for p in self.state.partitions if p.table_key == table_key)
+
+    def remnants(self, scopes: Collection[str]) -> list[PartitionKey]:
+        found = {e.partition for e in self.state.entries if e.kind != EntryKind.DROP}
+        found |= {item.listed.meta.partition for item in self.state.segments.values()}
+        return sorted(partition for partition in found if partition.scope in scopes)
 
     def append(
         self, partition: PartitionKey, kind: EntryKind, count: int, at_us: int, payload: bytes
@@ -205,12 +216,27 @@ class MemoryTransaction:
                 del self.state.segments[segment_id]
 
     def drop_partition(self, partition: PartitionKey, at_us: int) -> None:
-        self.state.entries = [
-            replace(entry, payload=b"") if entry.partition == partition else entry
-            for entry in self.state.entries
-        ]
-        self.state.flushed |= {e.seq for e in self.state.entries if e.partition == partition}
+        gone = {entry.seq for entry in self.state.entries if entry.partition == partition}
+        if gone:
+            self._note_time(max(gone))
+            self.state.entries = [e for e in self.state.entries if e.seq not in gone]
         self.retire_segments([s.meta.segment_id for s in self.segments(partition)], at_us)
+
+    def forget_partitions(self) -> int:
+        kept = {entry.partition for entry in self.state.entries}
+        kept |= {item.listed.meta.partition for item in self.state.segments.values()}
+        gone = self.state.partitions - kept
+        self.state.partitions -= gone
+        return len(gone)
+
+    def restate_segment(self, meta: SegmentMeta) -> None:
+        item = self.state.segments.get(meta.segment_id)
+        if item is not None and item.retired_seq is None:
+            item.listed = ListedSegment(meta, item.listed.removed)
+
+    def _note_time(self, seq: int) -> None:
+        at_us = max(entry.at_us for entry in self.state.entries if entry.seq <= seq)
+        self.state.checkpoints.append((seq, at_us))
 
     def start_after(self, last_seq: int, last_segment_id: int, at_us: int) -> None:
         if last_seq > self.state.last_seq:
@@ -225,8 +251,7 @@ class MemoryTransaction:
             if entry.seq in self.state.flushed and entry.at_us < before_us
         ]
         if gone:
-            last_us = max(e.at_us for e in self.state.entries if e.seq <= max(gone))
+            self._note_time(max(gone))
             self.state.entries = [e for e in self.state.entries if e.seq not in set(gone)]
             self.state.log_start = max(self.state.log_start, *gone)
-            self.state.checkpoints.append((max(gone), last_us))
         return len(gone)

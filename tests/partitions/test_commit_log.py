@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from partition_world import ALICE, BOB, TABLE, World, with_column
 
 from kalamdb_lab.model.datatypes import TEXT
-from kalamdb_lab.model.tables import ColumnDef
+from kalamdb_lab.model.tables import ColumnDef, TableDef
 from kalamdb_lab.partitions.compaction import compact_partition
 from kalamdb_lab.partitions.eviction import evict_expired
 from kalamdb_lab.partitions.flush import flush_partition
@@ -21,12 +22,19 @@ FOR_EVER = 0
 
 
 def flush(world: World) -> int:
-    return flush_partition(world.log, world.home, TABLE, ALICE, purge_before_seq=FOR_EVER).row_count
+    return flush_partition(
+        world.log, world.home, lambda: TABLE, ALICE, purge_before_seq=FOR_EVER
+    ).row_count
 
 
 def compact(world: World, *, purge_before_seq: int = FOR_EVER) -> int:
     return compact_partition(
-        world.log, world.home, world.reader, TABLE, ALICE, purge_before_seq=purge_before_seq
+        world.log,
+        world.home,
+        world.reader,
+        lambda: TABLE,
+        ALICE,
+        purge_before_seq=purge_before_seq,
     ).retired
 
 
@@ -173,22 +181,122 @@ def test_deleted_rows_past_their_retention_are_dropped_for_good(here: World) -> 
     assert here.ids() == [2]
 
 
-def test_retired_files_outlive_the_grace_time_only(here: World) -> None:
+def test_a_segment_of_which_nothing_goes_is_not_written_anew(here: World) -> None:
+    first = here.insert(1, 2)
+    here.delete(first)
+    flush(here)
+    before = here.snapshot().segments
+    assert compact(here) == 0
+    assert [view.meta for view in here.snapshot().segments] == [view.meta for view in before]
+    assert compact(here, purge_before_seq=here.log.applied_seq + 1) == 1
+    assert here.ids() == [2]
+
+
+def test_without_merging_only_segments_with_versions_that_go_are_written(here: World) -> None:
+    first = here.insert(1, 2)
+    flush(here)
+    here.insert(3)
+    flush(here)
+    here.replace(first, 1)
+    flush(here)
+    _, untouched, newest = here.snapshot().segments
+    done = compact_partition(
+        here.log, here.home, here.reader, lambda: TABLE, ALICE, purge_before_seq=0, merges=False
+    )
+    assert (done.retired, done.written, done.dropped_versions) == (1, 1, 1)
+    now = [view.meta for view in here.snapshot().segments]
+    assert now[:2] == [untouched.meta, newest.meta]
+    assert here.ids() == [1, 2, 3]
+
+
+def test_a_table_altered_while_it_is_looked_up_is_flushed_as_it_is_then(
+    here: World, there: World
+) -> None:
+    """Another process adds a column and a row between the look at the log and the definition."""
     here.insert(1)
-    flush(here)
-    here.insert(2)
-    flush(here)
-    old = [view.meta for view in here.snapshot().segments]
+    wider = with_column(TABLE, ColumnDef(4, "mood", TEXT, position=4, fill="calm"))
+    known = [TABLE]
+
+    def definition() -> TableDef:
+        if known == [TABLE]:
+            there.insert(2, table=wider)
+            known[:] = [wider]
+            table = TABLE
+        else:
+            table = wider
+        here.ids(table=wider)  # follows the log, as the catalog does
+        return table
+
+    done = flush_partition(here.log, here.home, definition, ALICE, purge_before_seq=FOR_EVER)
+    assert (done.row_count, done.segment_count) == (2, 1)
+    (view,) = here.snapshot(table=wider).segments
+    assert view.meta.schema_version == 2
+    assert here.reader.read(view.meta, wider, ["mood"]).column(0).to_pylist() == ["calm", None]
+
+
+def test_nothing_of_a_dropped_table_is_flushed_or_merged(here: World) -> None:
+    here.insert(1)
+    gone = flush_partition(here.log, here.home, lambda: None, ALICE, purge_before_seq=FOR_EVER)
+    assert (gone.row_count, gone.segment_count) == (0, 0)
+    none = compact_partition(
+        here.log, here.home, here.reader, lambda: None, ALICE, purge_before_seq=FOR_EVER
+    )
+    assert none.retired == 0
+
+
+@pytest.mark.parametrize("stops_at", [1, 2])
+def test_work_that_is_stopped_on_its_way_leaves_no_file(
+    here: World, tmp_path: Path, stops_at: int
+) -> None:
+    here.insert(1)
+    calls = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == stops_at:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        flush_partition(
+            here.log, here.home, lambda: TABLE, ALICE, purge_before_seq=FOR_EVER, check=check
+        )
+    assert not list(tmp_path.glob("storage/**/*.*"))
+    assert here.ids() == [1]
+    assert flush(here) == 1
+
+
+def test_segments_that_leave_a_partition_are_forgotten(here: World, there: World) -> None:
+    gone: list[set[int]] = []
+    there.log.on_retired(lambda ids: gone.append(set(ids)))
+    for row in (1, 2):
+        here.insert(row)
+        flush(here)
+    ids = {view.meta.segment_id for view in there.snapshot().segments}
     compact(here)
-    storage_of = here.reader.verified_path
-    assert all(Path(storage_of(meta, TABLE)).exists() for meta in old)
-    assert here.home.forget_retired(here.log.store, grace_s=600) == 0
-    here.clock.advance(601)
-    here.log.store.lease(1, here.log.applied_seq - 3, here.clock.now_us() + 60_000_000)
-    assert here.home.forget_retired(here.log.store, grace_s=600) == 0
-    here.log.store.release(1)
-    assert here.home.forget_retired(here.log.store, grace_s=600) == 2
-    assert here.ids() == [1, 2]
+    assert there.ids() == [1, 2]
+    assert gone == [ids]
+
+
+def test_a_statement_of_another_thread_tells_where_it_began(here: World) -> None:
+    here.insert(1)
+    inside, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with here.log.statement(), here.log.statement():
+            inside.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=other)
+    with here.log.statement():
+        assert here.log.oldest_statement() is None, "the own one does not count"
+        thread.start()
+        inside.wait(10)
+        began = here.log.applied_seq
+        here.insert(2)
+        assert here.log.oldest_statement() == began < here.log.applied_seq
+        done.set()
+        thread.join()
+        assert here.log.oldest_statement() is None
 
 
 def test_rows_of_older_schema_versions_show_the_fill(here: World) -> None:
@@ -218,7 +326,7 @@ def test_evicted_entries_leave_memory_and_disk(here: World, there: World) -> Non
 def test_a_reader_that_comes_late_takes_a_flush_of_a_dropped_table(
     here: World, there: World
 ) -> None:
-    """Dropping empties the payloads of all entries, of those that others did not read yet too."""
+    """Dropping deletes all entries, those that others did not read yet too."""
     here.insert(1)
     assert there.ids() == [1]
     flush(here)

@@ -30,9 +30,15 @@ def _retire(store: MemoryStore, at_us: int) -> None:
 
 
 def _forgettable(store: MemoryStore, clock: FakeClock) -> list[int]:
+    before_us = clock.now_us() - GRACE_S * 1_000_000
     with store.read() as transaction:
-        gone = transaction.retired_segments(clock.now_us() - GRACE_S * 1_000_000)
-    return [meta.segment_id for meta in gone]
+        retired, leased_from = transaction.retired_segments(), transaction.oldest_lease(before_us)
+    return [
+        segment.meta.segment_id
+        for segment in retired
+        if segment.retired_at_us < before_us
+        and (leased_from is None or leased_from >= segment.retired_seq)
+    ]
 
 
 def test_a_read_longer_than_the_grace_time_keeps_its_files() -> None:
@@ -45,6 +51,14 @@ def test_a_read_longer_than_the_grace_time_keeps_its_files() -> None:
             renew()
         assert _forgettable(store, clock) == []
     assert _forgettable(store, clock) == [1]
+
+
+def test_a_process_knows_its_own_reads_without_a_lease() -> None:
+    leases = Leases(_store_with_segment(), FakeClock(), grace_s=GRACE_S)
+    assert leases.oldest_read() is None
+    with leases.reading(7), leases.reading(5):
+        assert leases.oldest_read() == 5
+    assert leases.oldest_read() is None
 
 
 def test_a_short_read_writes_nothing() -> None:
@@ -79,3 +93,11 @@ def test_the_lease_of_a_dead_process_ends_by_itself() -> None:
     renew()
     clock.advance(4 * GRACE_S)
     assert _forgettable(store, clock) == [1]
+
+
+def test_long_work_holds_its_files_from_its_start_without_any_grace_time() -> None:
+    store, clock = _store_with_segment(), FakeClock()
+    with Leases(store, clock, grace_s=0).holding(5, at_once=True), store.read() as transaction:
+        assert transaction.oldest_lease(clock.now_us()) == 5
+    with store.read() as transaction:
+        assert transaction.oldest_lease(clock.now_us()) is None

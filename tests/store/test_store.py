@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from kalamdb_lab.errors import BusyError, ClosedError, StorageError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import ColumnStatistics, SegmentMeta
-from kalamdb_lab.store.log import EntryKind, RemovedVersions, Store
+from kalamdb_lab.store.log import EntryKind, RemovedVersions, RetiredSegment, Store
 from kalamdb_lab.store.sqlite import FORMAT_VERSION, SqliteStore
 from kalamdb_lab.testing.memory_store import MemoryStore
 
@@ -92,11 +93,95 @@ def test_a_lease_holds_retired_segments(store: Store) -> None:
         transaction.retire_segments([1], at_us=10)
     with store.read() as transaction:
         assert not transaction.segments(A)
-        assert not transaction.retired_segments(before_us=100)
-        assert [meta.segment_id for meta in transaction.retired_segments(2_000)] == [1]
+        assert transaction.retired_segments() == [RetiredSegment(segment(1), 6, 10)]
+        assert transaction.oldest_lease(999) == 2
+        assert transaction.oldest_lease(1_000) is None
+    store.lease(8, 1, expires_us=2_000)
+    with store.read() as transaction:
+        assert transaction.oldest_lease(100) == 1
+    store.release(8)
     store.release(7)
     with store.read() as transaction:
-        assert [meta.segment_id for meta in transaction.retired_segments(100)] == [1]
+        assert transaction.oldest_lease(100) is None
+
+
+def test_remnants_of_a_scope_are_entries_and_segments(store: Store) -> None:
+    other = PartitionKey(3, "alice")
+    with store.write() as transaction:
+        transaction.append(B, EntryKind.ROWS, 1, 10, b"x")
+        transaction.add_segment(segment(1, other), RemovedVersions())
+        transaction.append(PartitionKey(2, "bob"), EntryKind.ROWS, 1, 10, b"x")
+    with store.read() as transaction:
+        assert transaction.remnants({"alice"}) == [B, other]
+    with store.write() as transaction:
+        for partition in (B, other):
+            transaction.drop_partition(partition, 20)
+            transaction.append(partition, EntryKind.DROP, 1, 20, b"")
+    with store.read() as transaction:
+        assert transaction.remnants({"alice"}) == [other], "its file may still be there"
+        assert [entry.kind for entry in transaction.entries_after(0)] == [
+            EntryKind.ROWS,
+            EntryKind.DROP,
+            EntryKind.DROP,
+        ]
+        assert transaction.last_seq_before(15) == 2, "when numbers were taken is still known"
+    with store.write() as transaction:
+        transaction.forget_segments([1])
+        assert transaction.forget_partitions() == 0, "an entry says that it was dropped"
+        transaction.trim_log(30)
+        assert transaction.forget_partitions() == 2
+        assert transaction.scopes(2) == ["bob"]
+        assert transaction.remnants({"alice"}) == []
+
+
+def test_what_is_said_of_a_live_segment_can_be_replaced(store: Store) -> None:
+    better = replace(segment(1), statistics={1: ColumnStatistics(0, 0, 9)})
+    removed = RemovedVersions(b"12345678", b"87654321", b"\x01")
+    with store.write() as transaction:
+        transaction.add_segment(segment(1), removed)
+        transaction.restate_segment(better)
+    with store.write() as transaction:
+        (listed,) = transaction.segments(A)
+        assert (listed.meta, listed.removed) == (better, removed)
+        transaction.retire_segments([1], at_us=10)
+        transaction.restate_segment(segment(1))
+        assert transaction.retired_segments()[0].meta == better
+
+
+def test_a_scrubbed_file_holds_nothing_of_what_was_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    store = SqliteStore(path)
+    store._writer.execute("PRAGMA secure_delete=OFF")  # as SQLite is built in some places
+    marks = [b"marker-%03d" % at * 40 for at in range(200)]
+    with store.write() as transaction:
+        for mark in marks:
+            transaction.append(A, EntryKind.ROWS, 1, 10, mark)
+        transaction.append(B, EntryKind.ROWS, 1, 10, b"kept" * 40)
+    with store.write() as transaction:
+        transaction.drop_partition(A, 20)
+
+    def everything() -> bytes:
+        return b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+    assert b"marker-" in everything()
+    with store.hold().read():
+        assert not store.scrub(), "a reader holds on to the write-ahead log"
+    store.close()
+    store = SqliteStore(path)
+    assert store.scrub()
+    assert b"marker-" not in everything()
+    assert b"kept" in everything()
+    store.close()
+
+
+def test_a_store_that_scrubs_waits_for_the_lock(tmp_path: Path) -> None:
+    first = SqliteStore(tmp_path / "catalog.sqlite", busy_timeout_s=0.05)
+    second = SqliteStore(tmp_path / "catalog.sqlite", busy_timeout_s=0.05)
+    with first.write(), pytest.raises(BusyError):
+        second.scrub()
+    assert second.scrub()
+    first.close()
+    second.close()
 
 
 def test_trimming_takes_flushed_entries_only(store: Store) -> None:
@@ -136,6 +221,7 @@ _step = st.one_of(
     st.tuples(st.just("segment"), st.sampled_from([A, B])),
     st.tuples(st.just("retire"), st.integers(1, 4), st.integers(0, 50)),
     st.tuples(st.just("drop"), st.sampled_from([A, B])),
+    st.tuples(st.just("forget"), st.integers(1, 4)),
     st.tuples(st.just("trim"), st.integers(0, 60)),
     st.tuples(st.just("start"), st.integers(0, 9), st.integers(0, 5), st.integers(0, 50)),
     st.tuples(st.just("fail"), st.sampled_from([A, B])),
@@ -159,6 +245,9 @@ def _apply(store: Store, step: tuple[Any, ...]) -> None:
                         transaction.retire_segments([segment_id], at_us)
                 case ("drop", partition):
                     transaction.drop_partition(partition, 5)
+                case ("forget", segment_id):
+                    transaction.forget_segments([segment_id])
+                    transaction.forget_partitions()
                 case ("trim", before_us):
                     transaction.trim_log(before_us)
                 case ("start", last_seq, last_segment_id, at_us):
@@ -179,7 +268,8 @@ def _seen(store: Store) -> tuple[object, ...]:
             list(t.entries_after(0)),
             [list(t.hot_entries(p)) for p in (A, B)],
             [t.segments(p) for p in (A, B)],
-            t.retired_segments(30),
+            t.retired_segments(),
+            t.remnants({"", "alice"}),
             t.last_seq_before(25),
             t.scopes(1),
             t.scopes(2),
