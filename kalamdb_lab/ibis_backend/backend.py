@@ -46,6 +46,7 @@ class Backend(Tables, CanCreateDatabase, HasCurrentDatabase, DirectExampleLoader
 
     _database: Database | None = None
     _identity: str = "kalam"
+    _con_kwargs: dict[str, Any]
 
     # --- connections ------------------------------------------------------------------------------
 
@@ -54,6 +55,8 @@ class Backend(Tables, CanCreateDatabase, HasCurrentDatabase, DirectExampleLoader
         path: str | os.PathLike[str],
         user: str = ROOT_USER,
         namespace: str = DEFAULT_NAMESPACE,
+        *,
+        password: str | None = None,
     ) -> None:
         """Connect to a database directory, and create it if it is missing.
 
@@ -66,6 +69,8 @@ class Backend(Tables, CanCreateDatabase, HasCurrentDatabase, DirectExampleLoader
             Whose rights and rows the connection has.
         namespace
             Where tables are that are named without a database.
+        password
+            Of the user; needed for a database that asks for one.
 
         Raises
         ------
@@ -73,6 +78,8 @@ class Backend(Tables, CanCreateDatabase, HasCurrentDatabase, DirectExampleLoader
             If the path is missing, no database, read-only, or of a newer format.
         NotFoundError
             If the user or the namespace does not exist.
+        LoginFailedError
+            If the password is wrong or missing.
 
         Examples
         --------
@@ -80,9 +87,16 @@ class Backend(Tables, CanCreateDatabase, HasCurrentDatabase, DirectExampleLoader
         >>> con = ibis.kalam.connect("lab.kalam", user="root")
         >>> con = ibis.connect("kalam://lab.kalam?user=root&namespace=default")
         """
-        database = open_database(path)
+        # What is pickled with the backend, and shown by debuggers, has no password.
+        self._con_kwargs = {
+            name: value for name, value in self._con_kwargs.items() if name != "password"
+        }
+        if password is None:
+            database = open_database(path)
+        else:
+            database = open_database(path, user=user, password=password)
         try:
-            session = database.session(user, namespace=namespace)
+            session = database.session(user, namespace=namespace, origin="ibis")
         except BaseException:
             database.close()
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import ibis
@@ -266,16 +267,22 @@ access_level
             them are the table's, else by position.
         overwrite
             True to delete all rows first, of the user of this connection if it is a user table.
+            It is one commit, but for stream tables, which take no part in transactions.
         """
         namespace = namespace_of(database)
         target = self.get_schema(name, database=namespace)
         rows = self._rows_for(name, target, obj)
-        if overwrite:
-            self.truncate_table(name, database=namespace)
         local = self.relation(name) if namespace is None else None
         if local is None:
-            self.session.insert(".".join(parts_of(name, namespace)), rows)
+            parts = parts_of(name, namespace)
+            is_stream = self.session.definition(parts).kind is TableKind.STREAM
+            with nullcontext() if is_stream or not overwrite else self._one_commit():
+                if overwrite:
+                    self.truncate_table(name, database=namespace)
+                self.session.insert(".".join(parts), rows)
         else:
+            if overwrite:
+                self.truncate_table(name, database=namespace)
             present = self.session.relations[local]
             more = [
                 rows.column(field.name)
@@ -289,8 +296,8 @@ access_level
     def upsert(self, name: str, /, obj: Any, on: str, *, database: Namespace = None) -> None:
         """Change the rows whose ``on`` is there, and insert the others.
 
-        On the primary key it is one commit: INSERT ... ON CONFLICT DO UPDATE. On another column
-        it is an UPDATE and an INSERT, two commits; run again, it completes what was cut short.
+        One commit: INSERT ... ON CONFLICT DO UPDATE on the primary key, else an UPDATE and an
+        INSERT in a transaction.
 
         Parameters
         ----------
@@ -319,10 +326,15 @@ access_level
             if key is not None and key.name == on:
                 self.session.execute(definitions.upsert_by_key(parts, columns, on, source))
             else:
-                for text in definitions.upsert_by_column(parts, columns, on, source):
-                    self.session.execute(text)
+                with self._one_commit():
+                    for text in definitions.upsert_by_column(parts, columns, on, source):
+                        self.session.execute(text)
         finally:
             del self.session.relations[source]
+
+    def _one_commit(self) -> AbstractContextManager[object]:
+        """Begin a transaction, or stay in the one that the session has open."""
+        return nullcontext() if self.session.in_transaction else self.session.transaction()
 
     def truncate_table(self, name: str, /, *, database: Namespace = None) -> None:
         """Delete all rows; of a user table those of the user of this connection."""

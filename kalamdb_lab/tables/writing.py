@@ -23,8 +23,10 @@ from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
 from kalamdb_lab.partitions.bulk import append_bulk
 from kalamdb_lab.partitions.commit_log import Commit, CommitLog, RowCommit
 from kalamdb_lab.partitions.eviction import evict_expired
+from kalamdb_lab.partitions.partition import fold_rows
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.partitions.segment_home import SegmentHome
+from kalamdb_lab.partitions.transaction_view import StagedRows
 from kalamdb_lab.tables.keys import (
     KeyLookup,
     duplicate_key,
@@ -47,11 +49,13 @@ class Written:
 
 
 def refuse_unwritable(table: TableDef) -> None:
-    """Refuse writing to system tables and views."""
+    """Refuse writing to system tables, views and registered tables."""
     if table.kind is TableKind.SYSTEM:
         raise ReadOnlyError(f"System table {table.table_id} is read-only")
     if table.kind is TableKind.VIEW:
         raise ReadOnlyError(f"{table.table_id} is a view and cannot be written")
+    if table.registered is not None:
+        raise ReadOnlyError(f"{table.table_id} is a registered table and is read-only")
 
 
 class TableWriter:
@@ -188,6 +192,37 @@ class TableWriter:
         if not keys_are_new:
             self._check_arrow_keys(table, partition, rows)
         return append_bulk(commit, self._home, table, partition, rows)
+
+    def append_staged(
+        self, commit: Commit, staged: StagedRows, *, final: dict[int, int], is_last_word: bool
+    ) -> bool:
+        """Append what one statement of a transaction changed; return whether as a segment.
+
+        Parameters
+        ----------
+        final : dict of int to int
+            The number of each version that the transaction made, by its number within it; the
+            rows of ``staged`` are added.
+        is_last_word : bool
+            True if no later statement of the transaction changed any of the rows.
+        """
+        changes, table = staged.changes, staged.table
+        is_bulk = len(changes.rows) >= self.bulk_rows and not changes.replaces
+        if is_bulk and is_last_word and not changes.deleted:
+            numbered = [(seq, changes.schema_version, row) for seq, row in enumerate(changes.rows)]
+            rows = fold_rows(table, numbered).drop_columns(["_seq"])
+            append_bulk(commit, self._home, table, staged.partition, rows)
+            return True
+        first = commit.append_rows(
+            staged.partition,
+            table,
+            changes.rows,
+            replaces=[final.get(seq, seq) for seq in changes.replaces],
+            deleted=[final.get(seq, seq) for seq in changes.deleted],
+        )
+        for offset in range(len(changes.rows)):
+            final[staged.first_seq + offset] = first + offset
+        return False
 
     def published(self, table: TableDef, partition: PartitionKey) -> None:
         """Bring manifest and system tables on disk up to date after segments were committed."""

@@ -16,7 +16,8 @@ from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.leases import Leases
 from kalamdb_lab.partitions.transaction_view import StagedRows, TransactionView
-from kalamdb_lab.tables.keys import KeyLookup, shown
+from kalamdb_lab.tables.keys import shown
+from kalamdb_lab.tables.writing import TableWriter
 
 
 class SessionTransaction:
@@ -36,12 +37,13 @@ class SessionTransaction:
     def __init__(
         self,
         log: CommitLog,
-        keys: KeyLookup,
+        writer: TableWriter,
         table_by_key: Callable[[int], TableDef | None],
         leases: Leases,
     ) -> None:
         self._log = log
-        self._keys = keys
+        self._writer = writer
+        self._keys = writer.keys
         self._table_by_key = table_by_key
         self._leases = leases
         self._view: TransactionView | None = None
@@ -129,22 +131,23 @@ class SessionTransaction:
     def _publish(self, view: TransactionView, context: ExecutionContext) -> int:
         written = _by_partition(view)
         count = 0
+        published: dict[PartitionKey, TableDef] = {}
+        changed_later = {seq for partition in written.values() for seq in partition.changed()}
         with self._log.statement(), self._log.commit() as commit:
             for partition in written.values():
                 self._check(partition, view, context)
             final: dict[int, int] = {}
             for staged in view.staged:
                 changes = staged.changes
-                first = commit.append_rows(
-                    staged.partition,
-                    staged.table,
-                    changes.rows,
-                    replaces=[final.get(seq, seq) for seq in changes.replaces],
-                    deleted=[final.get(seq, seq) for seq in changes.deleted],
-                )
-                for offset in range(len(changes.rows)):
-                    final[staged.first_seq + offset] = first + offset
+                own = range(staged.first_seq, staged.first_seq + len(changes.rows))
+                is_last_word = changed_later.isdisjoint(own)
+                if self._writer.append_staged(
+                    commit, staged, final=final, is_last_word=is_last_word
+                ):
+                    published[staged.partition] = staged.table
                 count += len(changes.rows) + len(changes.deleted)
+        for key, table in published.items():
+            self._writer.published(table, key)
         return count
 
     def _check(self, written: _Written, view: TransactionView, context: ExecutionContext) -> None:
@@ -158,7 +161,7 @@ class SessionTransaction:
         if now.kind is TableKind.SHARED:
             authorize_write(now, context)  # the right may have gone since the statement
         key = written.partition
-        changed = written.changed(view.base_seq)
+        changed = {seq: None for seq in written.changed() if seq <= view.base_seq}
         with self._log.at_newest([key]):
             partition = self._log.partition(key)
             gone = next((seq for seq in changed if not partition.holds_live(seq, now)), None)
@@ -192,14 +195,11 @@ class _Written:
     table: TableDef
     staged: list[StagedRows] = field(default_factory=list)
 
-    def changed(self, base_seq: int) -> dict[int, None]:
-        """Return the versions of the snapshot that were replaced or deleted, in order."""
-        return {
-            seq: None
-            for staged in self.staged
-            for seq in (*staged.changes.replaces, *staged.changes.deleted)
-            if 0 < seq <= base_seq
-        }
+    def changed(self) -> Iterator[int]:
+        """Yield the versions that were replaced or deleted, in order."""
+        for staged in self.staged:
+            yield from (seq for seq in staged.changes.replaces if seq)
+            yield from staged.changes.deleted
 
     def key_of_replaced(self, seq: int) -> StorageValue:
         """Return the key of a version that was replaced: its successor has the same one."""

@@ -452,3 +452,18 @@ def test_money_moved_by_two_processes_is_neither_lost_nor_made(tmp_path: Path) -
             (500, True)
         ]
         assert session.execute("SELECT count(*) FROM transfers").rows()[0][0] > 0
+
+
+def test_many_rows_of_a_transaction_become_a_segment(tracks: Session, dora: Session) -> None:
+    many = pa.table({"id": range(10, 40), "title": ["x"] * 30})  # segments are written from 6 rows
+    with tracks.transaction():
+        tracks.insert("tracks", many)
+        tracks.execute("UPDATE tracks SET title = 'y' WHERE id = 1")
+    stats = dora.execute("SELECT count(*) FROM tracks WHERE title = 'x'").rows()
+    assert stats == [(30,)]
+    segments = dora.execute("SHOW MANIFEST FOR TABLE tracks").to_pandas()
+    assert sorted(segments.row_count) == [3, 30]
+    with tracks.transaction():
+        tracks.insert("tracks", pa.table({"id": range(50, 60), "title": ["z"] * 10}))
+        tracks.execute("DELETE FROM tracks WHERE id = 55")
+    assert dora.execute("SELECT count(*) FROM tracks WHERE title = 'z'").rows() == [(9,)]

@@ -183,6 +183,17 @@ def test_insert_goes_by_name_and_else_by_position(con: Any) -> None:
     assert con.table("t").to_pyarrow().to_pydict() == {"a": [9], "b": [None]}
 
 
+def test_an_overwriting_insert_that_fails_leaves_the_old_rows(con: Any) -> None:
+    con.create_table("kept", {"a": [1, 2]}, primary_key="a")
+    with pytest.raises(KalamError, match="appears twice"):
+        con.insert("kept", {"a": [3, 3]}, overwrite=True)
+    assert sorted(con.table("kept").a.to_pyarrow().to_pylist()) == [1, 2]
+    with con.session.transaction():
+        con.insert("kept", {"a": [3, 4]}, overwrite=True)
+        assert sorted(con.table("kept").a.to_pyarrow().to_pylist()) == [3, 4]
+    assert sorted(con.table("kept").a.to_pyarrow().to_pylist()) == [3, 4]
+
+
 @pytest.mark.parametrize("key", ["id", None])
 def test_upsert_changes_what_is_there_and_adds_the_rest(con: Any, key: str | None) -> None:
     con.create_table("t", {"id": [1, 2], "a": ["x", "y"], "b": [1.0, 2.0]}, primary_key=key)
