@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/quickstart.md", "docs/ibis.md")
+PAGES = (
+    "README.md",
+    "docs/quickstart.md",
+    "docs/ibis.md",
+    "docs/sql.md",
+    "docs/backup.md",
+    "docs/security.md",
+)
 BLOCK = re.compile(
     r'^```(python|sql|ipython)(?: title="(\w+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL
 )
