@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from kalamdb_lab.notebook.display import Grid, Line, Look, Preview, duration, plural
+from kalamdb_lab.model.readable import duration, plural
+from kalamdb_lab.notebook.display import Grid, Line, Look, Preview
 
 if TYPE_CHECKING:
     from kalamdb_lab.query.result import Result

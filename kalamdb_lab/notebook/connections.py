@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import getpass
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from kalamdb_lab.engine.database import Database, open_database
+from kalamdb_lab.engine.interruptible import Interruptible
 from kalamdb_lab.engine.session import Session
-from kalamdb_lab.errors import ClosedError, NotFoundError
-from kalamdb_lab.notebook.interruptible import Interruptible
+from kalamdb_lab.errors import ClosedError, NotFoundError, PasswordNeededError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,13 @@ class Connection:
         """End the session, and give the database back."""
         self.session.close()
         self.database.close()
+
+
+def _asked(user: str, error: PasswordNeededError) -> str:
+    try:
+        return getpass.getpass(f"Password of '{user}': ")
+    except (EOFError, NotImplementedError):  # nobody sits there: a notebook that runs by itself
+        raise error from None
 
 
 class Connections:
@@ -47,10 +55,18 @@ class Connections:
         ------
         KalamError
             What `open_database` and `Database.session` raise; then nothing is changed.
+
+        Notes
+        -----
+        A database that asks for a password makes the notebook ask for that of the user: what is
+        typed there is in no cell and no history.
         """
-        database = open_database(path)
         try:
-            session = database.session(user, namespace=namespace)
+            database = open_database(path)
+        except PasswordNeededError as error:
+            database = open_database(path, user=user, password=_asked(user, error))
+        try:
+            session = database.session(user, namespace=namespace, origin="notebook")
         except BaseException:
             database.close()
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import html
 import math
 from collections.abc import Sequence
@@ -12,18 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from IPython.display import display
 
 from kalamdb_lab.errors import LimitError
+from kalamdb_lab.model.readable import decimals_for, number_text, plural, printable, value_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _TOOLTIP_LIMIT: Final = 1_000
-_DECIMALS: Final = 4
-_UNPRINTABLE: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
-    ord("\n"): "↵",
-    ord("\t"): "→",
-    0x2028: "↵",
-    0x2029: "↵",
-}
 
 # The colours are the reader's own, so that it looks right on light and dark pages alike.
 _STYLE: Final = """<style>
@@ -70,18 +63,6 @@ class Look:
 def show(thing: object) -> None:
     """Show something in the output of the running cell."""
     display(thing)  # type: ignore[no-untyped-call]
-
-
-def plural(count: int, noun: str) -> str:
-    """Return ``1 row``, ``2,000 rows``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def duration(elapsed_ms: float) -> str:
-    """Return a time as people say it: ``0.4 ms``, ``12 ms``, ``3.1 s``."""
-    if elapsed_ms < 1:
-        return f"{elapsed_ms:.1f} ms"
-    return f"{elapsed_ms:,.0f} ms" if elapsed_ms < 1_000 else f"{elapsed_ms / 1_000:,.1f} s"
 
 
 class Line:
@@ -222,11 +203,6 @@ class _Column:
         return found
 
 
-def printable(text: str) -> str:
-    """Return a text on one line, its control characters visible."""
-    return text.translate(_UNPRINTABLE)
-
-
 def _escaped(text: str) -> str:
     return html.escape(printable(text))
 
@@ -250,17 +226,17 @@ def _columns(rows: pa.Table, cell_width: int) -> list[_Column]:
 
 
 def _cells(values: list[Any], width: int) -> list[_Cell]:
-    decimals = _decimals_for(values)
+    decimals = decimals_for(values)
     cells = []
     for value in values:
         if value is None:
             cells.append(_Cell("NULL", is_null=True))
         elif isinstance(value, float):
-            text = _number(value, decimals)
+            text = number_text(value, decimals)
             whole = repr(value)
             cells.append(_Cell(text, "" if float(text) == value or math.isnan(value) else whole))
         else:
-            cells.append(_cut(printable(_text(value)), width))
+            cells.append(_cut(printable(value_text(value)), width))
     return cells
 
 
@@ -271,45 +247,3 @@ def _cut(text: str, width: int) -> _Cell:
     if len(text) > _TOOLTIP_LIMIT:
         tooltip = f"{text[:_TOOLTIP_LIMIT]}… ({len(text):,} characters)"
     return _Cell(f"{text[: width - 1]}…", tooltip)
-
-
-def _decimals_for(values: list[Any]) -> int | None:
-    """Return how many decimals a column of floats is shown with; None for scientific."""
-    numbers = [abs(value) for value in values if isinstance(value, float) and value]
-    numbers = [number for number in numbers if math.isfinite(number)]
-    if numbers and (max(numbers) >= 1e15 or min(numbers) < 10**-_DECIMALS):
-        return None
-    exact = (d for d in range(1, _DECIMALS) if all(round(n, d) == n for n in numbers))
-    return next(exact, _DECIMALS)
-
-
-def _number(value: float, decimals: int | None) -> str:
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else f"{value}"
-    return f"{value:.6g}" if decimals is None else f"{value:.{decimals}f}"
-
-
-def _text(value: Any) -> str:
-    """Return a value as SQL writes it, but for the quotes around a text."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case bytes():
-            return f"X'{value[:64].hex().upper()}{'…' if len(value) > 64 else ''}'"
-        case datetime.datetime():
-            text = value.replace(tzinfo=None).isoformat(sep=" ")
-            return text if value.tzinfo is None else f"{text}Z"
-        case dict():
-            return f"{{{', '.join(f'{key}: {_nested(item)}' for key, item in value.items())}}}"
-        case list() | tuple():
-            return f"[{', '.join(map(_nested, value))}]"
-        case _:
-            return str(value)
-
-
-def _nested(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"'{value}'" if isinstance(value, str) else _text(value)

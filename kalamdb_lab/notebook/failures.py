@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from kalamdb_lab.errors import KalamError
+from kalamdb_lab.model.readable import printable
 from kalamdb_lab.notebook.binding import BoundStatement
 from kalamdb_lab.notebook.cell_text import CellStatement, Kind, place_of, scan
-from kalamdb_lab.notebook.display import printable
 
 _RED, _BOLD, _PLAIN = "\x1b[31m", "\x1b[1m", "\x1b[0m"
 _LINE_WIDTH = 100

@@ -105,6 +105,7 @@ class KalamMagic(Magics):
 
         %kalam open PATH [--user U] [--namespace NS] [--name N]
             Open a database; made if it is missing. The name is that of the directory.
+            If it wants the user's password, it asks for it.
         %kalam close [NAME]
         %kalam connections (or status)
             What is open, and which one is current; %kalam @NAME changes that.

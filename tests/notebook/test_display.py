@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from kalamdb_lab.arrow.schemas import logical_field
 from kalamdb_lab.errors import LimitError
 from kalamdb_lab.model.datatypes import JSON, UUID
-from kalamdb_lab.notebook.display import Grid, Look, Preview, duration, plural
+from kalamdb_lab.model.readable import duration, plural
+from kalamdb_lab.notebook.display import Grid, Look, Preview
 
 
 def shown(*values: Any, arrow: pa.DataType | None = None) -> list[str]:

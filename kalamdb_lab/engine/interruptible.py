@@ -1,4 +1,4 @@
-"""A call that the notebook's interrupt button stops."""
+"""A call that an interrupt of the user stops: a notebook's button, Ctrl-C in a terminal."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from kalamdb_lab.engine.interruptible import FINISHED, STOPPING, Interruptible
 from kalamdb_lab.errors import InterruptedStatementError
-from kalamdb_lab.notebook.interruptible import FINISHED, STOPPING, Interruptible
 
 
 class Work:
