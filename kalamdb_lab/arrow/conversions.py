@@ -304,8 +304,10 @@ def _refuse_far(array: pa.Array, data_type: KalamDataType, column: str) -> None:
 
 
 def _refuse_nanoseconds(array: pa.Array, column: str) -> None:
-    parts = np.frombuffer(array.buffers()[1] or b"", INTERVAL_DTYPE)
-    parts = parts[array.offset : array.offset + len(array)]
+    data = memoryview(array.buffers()[1] or b"")  # of an empty array it may have any length
+    size_bytes = INTERVAL_DTYPE.itemsize
+    data = data[array.offset * size_bytes : (array.offset + len(array)) * size_bytes]
+    parts = np.frombuffer(data, INTERVAL_DTYPE)
     odd = parts["nanoseconds"] % 1_000 != 0
     if np.any(odd & array.is_valid().to_numpy(zero_copy_only=False)):
         raise InvalidValueError(faults.sentence(column, "INTERVAL is exact to the microsecond"))

@@ -1,39 +1,23 @@
-"""The ``kalam`` command."""
+"""``kalam check``: what a database holds, and what of it is damaged."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-# What a command needs is imported when it runs: `kalam --help` must not wait for Arrow.
+from kalamdb_lab.cli.connecting import UNUSABLE, PathArgument, failed
+from kalamdb_lab.errors import KalamError
+
 if TYPE_CHECKING:
     from kalamdb_lab.engine.check import Report, TableReport
     from kalamdb_lab.engine.rebuild import Rebuilt
 
-DAMAGED = 1
-FAILED = 2
-
-app = typer.Typer(
-    name="kalam",
-    help="KalamDB Lab: a multi-tenant SQL database in one directory.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+DAMAGED: Final = 1
 
 
-@app.callback()
-def _commands() -> None:
-    # With a callback Typer keeps the name of a command that is the only one.
-    pass
-
-
-@app.command()
 def check(
-    path: Annotated[
-        str, typer.Argument(metavar="PATH", help="Directory of the database, such as air.kalam.")
-    ],
+    path: PathArgument,
     rebuild: Annotated[
         bool,
         typer.Option(
@@ -49,8 +33,6 @@ def check(
 
     Exit code: 0 all is sound, 1 something is damaged or lost, 2 no database, or it cannot be read.
     """
-    from kalamdb_lab.errors import KalamError
-
     try:
         if rebuild:
             from kalamdb_lab.engine.rebuild import rebuild_database
@@ -65,15 +47,9 @@ def check(
             _show_report(report)
             is_fine = report.is_sound
     except KalamError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(FAILED) from None
+        raise failed(str(error), UNUSABLE) from None
     if not is_fine:
         raise typer.Exit(DAMAGED)
-
-
-def main() -> None:
-    """Run the command line; the entry point of ``kalam``."""
-    app()
 
 
 def _show_report(report: Report) -> None:
