@@ -24,7 +24,12 @@ __version__ = "0.1.0"
 
 
 def open(
-    path: str | os.PathLike[str], *, clock: Clock | None = None, create: bool = True
+    path: str | os.PathLike[str],
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    clock: Clock | None = None,
+    create: bool = True,
 ) -> Database:
     """Open a database directory, and create it if it is missing.
 
@@ -32,10 +37,17 @@ def open(
     ----------
     path : str or PathLike
         The directory, such as ``lab.kalam``. The directory it lies in must exist.
+    user, password : str, optional
+        For a database that asks for a password, because its user root has one
+        (``ALTER USER 'root' SET PASSWORD '...'``). The password of root opens it for sessions of
+        all users. With the name and password of another user only that user's sessions can be
+        opened; so can they, of a database that asks for none, with the name alone. The password
+        guards this door and not the files: who can read the directory can read the data.
     clock : Clock, optional
         Time for TTL, retention and NOW(); the machine's clock by default.
     create : bool
-        With False a missing directory is an error.
+        With False a missing directory is an error; it is one too if a user or a password is
+        given, as a new database has neither.
 
     Returns
     -------
@@ -46,11 +58,14 @@ def open(
     ------
     StorageError
         If the path is missing, no database, read-only, or of a newer format.
+    LoginFailedError
+        If the user or the password is wrong, or a password is needed and missing
+        (`PasswordNeededError`).
     """
     # The engine brings Arrow and DuckDB along; importing this package alone must cost nothing.
     from kalamdb_lab.engine.database import open_database
 
-    return open_database(path, clock=clock, create=create)
+    return open_database(path, user=user, password=password, clock=clock, create=create)
 
 
 def load_ipython_extension(shell: Any) -> None:

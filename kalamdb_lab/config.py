@@ -33,11 +33,20 @@ result_bytes = 8_000_000_000
 # How far back a reader of changes may resume.
 log_retention_s = 3600
 
-# How long files of merged segments stay for readers that may still use them.
+# How long files of merged segments stay for readers in other processes that may still use them.
 retired_segment_grace_s = 600
+
+# How long the files of dropped tables stay on the disk.
+dropped_table_retention_hours = 0
+
+# VACUUM erases all rows of users that were dropped longer ago than this; without it none.
+# dropped_user_retention_days = 30
 
 # An insert of at least this many rows becomes a segment at once.
 bulk_rows = 5_000
+
+# Whether INSERT, UPDATE and DELETE leave a row in system.audit_logs too.
+audit_dml = false
 """
 
 
@@ -52,7 +61,10 @@ class Settings:
     result_bytes: int = 8_000_000_000
     log_retention_s: int = 3600
     retired_segment_grace_s: int = 600
+    dropped_table_retention_hours: int = 0
+    dropped_user_retention_days: int | None = None
     bulk_rows: int = 5_000
+    audit_dml: bool = False
 
     @classmethod
     def read(cls, directory: Path) -> Self:
@@ -78,9 +90,12 @@ class Settings:
             if name == "durability":
                 if value not in get_args(Durability):
                     raise InvalidOptionError(f"{SETTINGS_FILE}: durability is 'full' or 'normal'")
+            elif isinstance(defaults[name], bool):
+                if not isinstance(value, bool):
+                    raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is true or false")
             elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
                 raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is a number, 0 or more")
-            elif isinstance(defaults[name], int) and not isinstance(value, int):
+            elif not isinstance(defaults[name], float) and not isinstance(value, int):
                 raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is a whole number")
         return cls(**values)
 

@@ -7,11 +7,17 @@ it never quotes a value of another row, another user, or a path of ours.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import ClassVar, Self
 
 QUOTED_TEXT_LIMIT = 40
 """A literal or parameter is quoted in an error up to this many characters."""
+
+MESSAGE_LIMIT = 700
+"""Every message is shorter, whatever names it tells."""
+
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 class KalamError(Exception):
@@ -30,11 +36,21 @@ class KalamError(Exception):
     code: ClassVar[str] = "INTERNAL"
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
         self.message = message
+        super().__init__(self.message)
         self.statement_number: int | None = None
         self.line: int | None = None
         self.column: int | None = None
+
+    @property
+    def message(self) -> str:
+        """The sentence: one line, cut in its middle where a name makes it too long."""
+        return self._message
+
+    @message.setter
+    def message(self, text: str) -> None:
+        text = _BREAKS.sub(" ", text)
+        self._message = text if len(text) < MESSAGE_LIMIT else f"{text[:420]}...{text[-260:]}"
 
     def __str__(self) -> str:
         return self.message
@@ -83,9 +99,19 @@ class NotAllowedError(KalamError):
 
 
 class PermissionDeniedError(KalamError, PermissionError):
-    """The role of the caller does not allow the statement."""
+    """The role of the caller does not allow the statement.
+
+    Attributes
+    ----------
+    target : str or None
+        The thing that was asked for, ``ns.table`` say, where the refusal concerns one.
+    """
 
     code = "PERMISSION_DENIED"
+
+    def __init__(self, message: str, *, target: str | None = None) -> None:
+        super().__init__(message)
+        self.target = target
 
 
 class NotFoundError(KalamError, LookupError):
@@ -102,11 +128,23 @@ class NotFoundError(KalamError, LookupError):
         super().__init__(f"{kind} '{name}' not found{where}{hint if self.nearby else ''}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_not_found, (self.kind, self.name, self.within, self.nearby))
+        own = (self.kind, self.name, self.within, self.nearby)
+        return (_not_found, own, {"message": self.message})
 
 
 def _not_found(kind: str, name: str, within: str | None, nearby: tuple[str, ...]) -> NotFoundError:
     return NotFoundError(kind, name, within=within, nearby=nearby)
+
+
+class BackupNotFoundError(NotFoundError):
+    """A directory that holds no backup, or none that was finished."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__("Backup", directory)
+        self.message = f"Backup not found at '{directory}'"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.name,))
 
 
 class AlreadyExistsError(KalamError):
@@ -241,6 +279,27 @@ class BusyError(KalamError, TimeoutError):
         return (type(self), ())
 
 
+class JobRunningError(KalamError):
+    """A job that would do the same is not at its end yet."""
+
+    code = "JOB_RUNNING"
+
+    def __init__(self, job_id: str, status: str, created_ms: int) -> None:
+        self.job_id, self.status, self.created_ms = job_id, status, created_ms
+        super().__init__(
+            f"Job already running: {job_id} (status: {status.capitalize()}, created: {created_ms})"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.job_id, self.status, self.created_ms))
+
+
+class JobStateError(KalamError):
+    """The job is at its end and cannot be cancelled."""
+
+    code = "JOB_STATE"
+
+
 class InUseError(KalamError):
     """The thing is used by another and cannot go."""
 
@@ -263,6 +322,10 @@ class LoginFailedError(KalamError, PermissionError):
     """The user or the password is wrong."""
 
     code = "LOGIN_FAILED"
+
+
+class PasswordNeededError(LoginFailedError):
+    """The database asks for a password and none was given."""
 
 
 class LimitError(KalamError):

@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
+
+import pyarrow as pa
 
 from kalamdb_lab.catalog.catalog import Catalog, StorageRegistry
 from kalamdb_lab.catalog.keeper import SystemKeeper
+from kalamdb_lab.catalog.system_tables import AUDIT_LOGS, SYSTEM_TABLES
 from kalamdb_lab.clock import Clock, IdGenerator
-from kalamdb_lab.config import Settings
+from kalamdb_lab.config import SETTINGS_FILE, Settings
+from kalamdb_lab.engine.audit import AuditTrail
+from kalamdb_lab.engine.copy import BackupReport, copy_database
 from kalamdb_lab.engine.directory import CATALOG_FILE, STORAGE_DIRECTORY, prepare_directory
+from kalamdb_lab.engine.login import Logins
 from kalamdb_lab.engine.pipeline import ParseCache
+from kalamdb_lab.engine.stats import DatabaseStats
+from kalamdb_lab.handlers.backup import BackupHandler
 from kalamdb_lab.handlers.dispatch import Handlers
+from kalamdb_lab.jobs.cleanup import CleanUp
+from kalamdb_lab.jobs.journal import JOURNAL_FILE, JobJournal
+from kalamdb_lab.jobs.manager import JobManager
+from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.leases import Leases
+from kalamdb_lab.partitions.retired import RetiredFiles
 from kalamdb_lab.partitions.segment_home import SegmentHome
+from kalamdb_lab.query.derived import DerivedTables
 from kalamdb_lab.query.direct import DirectQueries
 from kalamdb_lab.query.duck import DuckEngine
 from kalamdb_lab.query.planner import Planner
 from kalamdb_lab.query.queries import Queries
+from kalamdb_lab.query.registered_scans import RegisteredScans
+from kalamdb_lab.query.relation_keys import DerivedRef
 from kalamdb_lab.query.table_scans import TableScans
 from kalamdb_lab.segments.cache import SegmentCache
 from kalamdb_lab.segments.keys import SegmentKeys
 from kalamdb_lab.segments.reader import SegmentReader
+from kalamdb_lab.segments.registered_files import RegisteredFilesReader
 from kalamdb_lab.segments.storage import Storage
+from kalamdb_lab.store.presence import Presence
 from kalamdb_lab.store.sqlite import SqliteStore
+from kalamdb_lab.tables.backup import NamespaceBackup, NamespaceRestore
 from kalamdb_lab.tables.keys import KeyLookup
 from kalamdb_lab.tables.writing import TableWriter
 from kalamdb_lab.transactions.transaction import SessionTransaction
@@ -34,42 +55,85 @@ class AppContext:
     """Owner of the node id and of every part that sessions share.
 
     Nothing below receives this object: a constructor lists what it needs.
+
+    Parameters
+    ----------
+    system_tables : mapping of str to TableDef
+        The stored system tables by name; older ones that the database holds are upgraded.
     """
 
-    def __init__(self, directory: Path, clock: Clock, *, shown_as: str, create: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        clock: Clock,
+        *,
+        shown_as: str,
+        create: bool,
+        system_tables: Mapping[str, TableDef] = SYSTEM_TABLES,
+    ) -> None:
         prepare_directory(directory, shown_as, create=create)
+        self._directory = directory
         self._pid = os.getpid()
         self._closed = False
+        self.sessions: weakref.WeakSet[Hashable] = weakref.WeakSet()
         self.clock = clock
         self.settings = Settings.read(directory)
-        self.store = SqliteStore(
-            directory / CATALOG_FILE,
-            durability=self.settings.durability,
-            busy_timeout_s=self.settings.busy_timeout_s,
-            shown_as=shown_as,
-        )
+        # Before anything is read: who is alone deletes files that others may be reading.
+        self.presence = Presence(directory)
+        try:
+            self.store = SqliteStore(
+                directory / CATALOG_FILE,
+                durability=self.settings.durability,
+                busy_timeout_s=self.settings.busy_timeout_s,
+                shown_as=shown_as,
+            )
+        except BaseException:
+            self.presence.leave()
+            raise
         self.ids = IdGenerator(clock, self.store.node_id)
         cache = SegmentCache(self.settings.cache_bytes)
         self.reader = SegmentReader(self._storage, cache)
         self.log = CommitLog(self.store, clock, self.reader.seq_numbers)
-        self.catalog = Catalog(self.log, self.reader)
-        self.storages = StorageRegistry(self.catalog, directory / STORAGE_DIRECTORY)
+        self.log.on_retired(self.reader.forget)
+        self.catalog = Catalog(self.log, self.reader, system=system_tables)
+        self.storages = StorageRegistry(self.catalog, directory, directory / STORAGE_DIRECTORY)
         self.home = SegmentHome(self.storages.place, self._storage, clock)
-        self.catalog.bootstrap()
+        try:
+            self.catalog.bootstrap()
+        except BaseException:
+            self.store.close()
+            self.presence.leave()
+            raise
+        self.jobs = JobManager(self.catalog, self.log, self.presence, JobJournal(directory))
+        self.jobs.release_abandoned()
+        self._directory = directory
+        files = RegisteredFilesReader(directory, self._own_files, cache)
         self.scans = TableScans(
             self.log,
             self.reader,
             self.catalog.table_by_key,
             clock,
+            registered=RegisteredScans(files),
+            derived=self._derived_rows,
             cache_bytes=self.settings.cache_bytes,
         )
+        self.log.on_retired(self.scans.forget)
         self.duck = DuckEngine(self.ids, memory_bytes=self.settings.query_memory_bytes)
-        system = SystemKeeper(
-            self.log, self.home, self.reader, grace_s=self.settings.retired_segment_grace_s
-        )
-        keys = KeyLookup(self.log, SegmentKeys(self.reader, cache), self.reader)
         leases = Leases(self.store, clock, grace_s=self.settings.retired_segment_grace_s)
-        self._keys, self._leases = keys, leases
+        retired = RetiredFiles(
+            self.log,
+            self.home,
+            leases,
+            clock,
+            is_alone=self.presence.is_alone,
+            is_dropped=lambda table_key: self.catalog.table_by_key(table_key) is None,
+            sync=self.store.sync,
+            grace_s=self.settings.retired_segment_grace_s,
+            dropped_retention_s=self.settings.dropped_table_retention_hours * 3_600,
+        )
+        system = SystemKeeper(self.log, self.home, self.reader, retired, system=system_tables)
+        keys = KeyLookup(self.log, SegmentKeys(self.reader, cache), self.reader)
+        self._leases = leases
         direct = DirectQueries(self.log, keys, self.ids)
         self.queries = Queries(
             self.catalog,
@@ -79,6 +143,10 @@ class AppContext:
             leases,
             result_bytes=self.settings.result_bytes,
         )
+        stats = DatabaseStats(
+            self.catalog, self.store, clock, cache, self.queries.plans, lambda: len(self.sessions)
+        )
+        self.derived = DerivedTables(self.catalog, self.queries.views.columns, stats.metrics)
         self.writer = TableWriter(
             self.log,
             keys,
@@ -87,26 +155,76 @@ class AppContext:
             system,
             bulk_rows=self.settings.bulk_rows,
         )
+        self.audit = AuditTrail(
+            self.log,
+            clock,
+            system,
+            system_tables[AUDIT_LOGS.table_id.name],
+            audits_dml=self.settings.audit_dml,
+        )
+        self.logins = Logins(self.catalog, self.queries, self.log, self.audit, clock)
         self.parsed = ParseCache()
         self.handlers = Handlers(
             catalog=self.catalog,
             log=self.log,
+            storages=self.storages,
             home=self.home,
             reader=self.reader,
             system=system,
             queries=self.queries,
+            files=files,
             writer=self.writer,
             ids=self.ids,
             clock=clock,
             settings=self.settings,
+            retired=retired,
+            jobs=self.jobs,
+            cleanup=CleanUp(
+                self.catalog,
+                self.log,
+                self.home,
+                retired,
+                self.jobs,
+                self._storage,
+                clock,
+                grace_s=self.settings.retired_segment_grace_s,
+                user_retention_days=self.settings.dropped_user_retention_days,
+            ),
+            scrub=self.store.scrub,
+            backups=BackupHandler(
+                self.catalog,
+                self.log,
+                self.jobs,
+                self.storages,
+                NamespaceBackup(self.log, self.reader, leases, self._storage, clock),
+                NamespaceRestore(self.catalog, self.log, self.home, self._storage, system, clock),
+                directory,
+            ),
         )
 
     def _storage(self, storage_id: str) -> Storage:
         return self.storages.storage(storage_id)
 
+    def _own_files(self) -> Iterator[str]:
+        """Yield what the paths of files begin with that nobody may register as a table."""
+        for name in (CATALOG_FILE, SETTINGS_FILE, JOURNAL_FILE):
+            yield str(self._directory / name)
+        for storage_id in self.catalog.storages.all():
+            base = self.storages.storage(storage_id).base_directory
+            yield os.path.join(os.path.realpath(base), "")  # noqa: PTH118 - ends in a slash
+
+    def _derived_rows(self, ref: DerivedRef) -> pa.Table:
+        return self.derived.rows(ref)
+
     def transaction(self) -> SessionTransaction:
         """Return the transaction slot of a new session."""
-        return SessionTransaction(self.log, self._keys, self.catalog.table_by_key, self._leases)
+        return SessionTransaction(self.log, self.writer, self.catalog.table_by_key, self._leases)
+
+    def back_up(self, target: str | os.PathLike[str]) -> BackupReport:
+        """Copy the whole database into a directory."""
+        return copy_database(
+            self._directory, target, store=self.store, leases=self._leases, clock=self.clock
+        )
 
     def is_stale(self) -> bool:
         """Return whether it was closed, or belongs to the process this one was forked from."""
@@ -116,5 +234,7 @@ class AppContext:
         """Give the files and the engine's memory back."""
         if not self._closed:
             self._closed = True
+            self.audit.close()
             self.duck.close()
             self.store.close()
+            self.presence.leave()

@@ -109,7 +109,7 @@ class CatalogParts:
         self.reader = SegmentReader(self.storage, SegmentCache(0))
         self.log = CommitLog(store, clock, self.reader.seq_numbers)
         self.catalog = Catalog(self.log, self.reader)
-        self.storages = StorageRegistry(self.catalog, directory / STORAGE_DIRECTORY)
+        self.storages = StorageRegistry(self.catalog, directory, directory / STORAGE_DIRECTORY)
 
     def storage(self, storage_id: str) -> Storage:
         """Return a storage by its id."""
@@ -172,7 +172,7 @@ class _Check:
         names = {table.table_key: str(table.table_id) for table in SYSTEM_TABLES.values()}
         try:
             tables = self._parts.catalog.tables.all().values()
-            names |= {t.table_key: str(t.table_id) for t in tables if t.view_sql is None}
+            names |= {t.table_key: str(t.table_id) for t in tables if t.is_stored}
         except CorruptError:
             # The definitions themselves are damaged; segments still say whose they are.
             with self._parts.store.read() as transaction:
@@ -234,7 +234,7 @@ class _Check:
 
     def _count_orphans(self, listed: Iterable[ListedSegment]) -> int:
         with self._parts.store.read() as transaction:
-            known = [*transaction.retired_segments(2**62)]
+            known = [segment.meta for segment in transaction.retired_segments()]
             known += [segment.meta for segment in transaction.all_segments()]
         known += [segment.meta for segment in listed]
         paths: dict[str, set[str]] = {}

@@ -1,169 +1,201 @@
-"""STORAGE FLUSH and STORAGE COMPACT, run at once."""
+"""STORAGE FLUSH, STORAGE COMPACT, VACUUM and ANALYZE: work on tables, as jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-
-import pyarrow as pa
+from collections.abc import Callable, Sequence
 
 from kalamdb_lab.catalog.catalog import Catalog
-from kalamdb_lab.catalog.keeper import SystemKeeper
-from kalamdb_lab.catalog.system_tables import SYSTEM_TABLES
-from kalamdb_lab.clock import Clock
+from kalamdb_lab.handlers.listing import Columns, listing
+from kalamdb_lab.handlers.show import ShowHandler
 from kalamdb_lab.handlers.targets import Targets
-from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.jobs.cleanup import CleanUp, deletion_message
+from kalamdb_lab.jobs.manager import JobManager, JobRun
+from kalamdb_lab.jobs.upkeep import TableUpkeep
+from kalamdb_lab.model.datatypes import TEXT
+from kalamdb_lab.model.ids import SYSTEM_NAMESPACE
+from kalamdb_lab.model.jobs import Job, JobKind
 from kalamdb_lab.model.tables import TableDef, TableKind
-from kalamdb_lab.partitions.commit_log import CommitLog
-from kalamdb_lab.partitions.compaction import compact_partition
-from kalamdb_lab.partitions.flush import flush_partition
-from kalamdb_lab.partitions.segment_home import SegmentHome
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
-from kalamdb_lab.segments.reader import SegmentReader
-from kalamdb_lab.sql.commands import CompactAll, CompactTable, FlushAll, FlushTable
+from kalamdb_lab.sql.commands import (
+    Analyze,
+    CompactAll,
+    CompactTable,
+    FlushAll,
+    FlushTable,
+    ShowStats,
+    Vacuum,
+)
 
-_HOUR_US = 3_600_000_000
+TableWork = Callable[[TableDef, JobRun], str]
+
+_JOBS: Columns = [
+    ("job_id", TEXT),
+    ("job_type", TEXT),
+    ("table_name", TEXT),
+    ("status", TEXT),
+    ("message", TEXT),
+]
 
 
 class MaintenanceHandler:
-    """Flush and compact tables, all scopes, one answer row per table."""
+    """Turns statements into jobs, one answer row per table.
+
+    Parameters
+    ----------
+    scrub : callable
+        Takes what was deleted out of the catalog's file for good; False if a reader hinders it.
+    """
 
     def __init__(
         self,
         catalog: Catalog,
         targets: Targets,
         queries: Queries,
-        log: CommitLog,
-        home: SegmentHome,
-        reader: SegmentReader,
-        system: SystemKeeper,
-        clock: Clock,
-        *,
-        log_retention_s: int,
-        grace_s: int,
+        jobs: JobManager,
+        upkeep: TableUpkeep,
+        cleanup: CleanUp,
+        show: ShowHandler,
+        scrub: Callable[[], bool],
     ) -> None:
         self._catalog = catalog
         self._targets = targets
         self._queries = queries
-        self._log = log
-        self._home = home
-        self._reader = reader
-        self._system = system
-        self._clock = clock
-        self._log_retention_s = log_retention_s
-        self._grace_s = grace_s
+        self._jobs = jobs
+        self._upkeep = upkeep
+        self._cleanup = cleanup
+        self._show = show
+        self._scrub = scrub
 
     def flush_table(self, statement: FlushTable, request: Request) -> Result:
         """Run STORAGE FLUSH TABLE."""
         table = self._targets.flushable(statement.table, request.context, verb="flushed")
-        return self._each(statement.kind, "flush", [table], self.flush)
+        job = self._on_table(self._jobs.run, JobKind.FLUSH, table, self._upkeep.flush, request)
+        return _answer(statement.kind, [job])
 
     def flush_all(self, statement: FlushAll, request: Request) -> Result:
         """Run STORAGE FLUSH ALL."""
-        tables = self._tables(statement.namespace, request)
-        return self._each(statement.kind, "flush", tables, self.flush)
+        return self._all(statement, JobKind.FLUSH, self._upkeep.flush, request)
 
     def compact_table(self, statement: CompactTable, request: Request) -> Result:
         """Run STORAGE COMPACT TABLE."""
         table = self._targets.flushable(statement.table, request.context, verb="compacted")
-        return self._each(statement.kind, "compact", [table], self.compact)
+        job = self._on_table(self._jobs.run, JobKind.COMPACT, table, self._upkeep.compact, request)
+        return _answer(statement.kind, [job])
 
     def compact_all(self, statement: CompactAll, request: Request) -> Result:
         """Run STORAGE COMPACT ALL."""
-        tables = self._tables(statement.namespace, request)
-        return self._each(statement.kind, "compact", tables, self.compact)
+        return self._all(statement, JobKind.COMPACT, self._upkeep.compact, request)
 
-    def flush(self, table: TableDef) -> str:
-        """Flush all scopes of a table; return what was done in words."""
-        rows = segments = 0
-        for key, newest in self._partitions(table):
-            done = flush_partition(
-                self._log,
-                self._home,
-                newest,
-                key,
-                purge_before_seq=self._purge_before_seq(newest),
+    def vacuum(self, statement: Vacuum, request: Request) -> Result:
+        """Run VACUUM: of one table, or of the whole database with users that are due."""
+        if statement.table is not None:
+            table = self._targets.stored(statement.table, request.context, verb="vacuumed")
+            run = self._jobs.run
+            job = self._on_table(run, JobKind.CLEANUP, table, self._vacuum_table, request)
+            return _answer(statement.kind, [job])
+        by = request.context.user_id
+        erased: list[Job] = []
+        # First: what it leaves is taken out of the catalog's file by the other job.
+        if users := self._cleanup.users_to_erase():
+            job = self._jobs.attempt(
+                JobKind.USER_CLEANUP,
+                key="user_cleanup",
+                parameters={"user_count": len(users)},
+                created_by=by,
+                work=lambda run: self._cleanup.erase(users, run),
+                interruption=request.interruption,
             )
-            rows, segments = rows + done.row_count, segments + done.segment_count
-        self._system.keep()
-        with self._log.store.write() as transaction:
-            transaction.trim_log(self._clock.now_us() - self._log_retention_s * 1_000_000)
-        if not segments:
-            return "Flushed 0 rows: nothing to do"
-        return f"Flushed {rows:,} rows into {segments} segment{'s' if segments > 1 else ''}"
-
-    def compact(self, table: TableDef) -> str:
-        """Compact all scopes of a table; return what was done in words."""
-        retired = written = dropped = 0
-        for key, newest in self._partitions(table):
-            done = compact_partition(
-                self._log,
-                self._home,
-                self._reader,
-                newest,
-                key,
-                purge_before_seq=self._purge_before_seq(newest),
-            )
-            retired, written = retired + done.retired, written + done.written
-            dropped += done.dropped_versions
-        self._home.forget_retired(self._log.store, self._grace_s)
-        if not retired:
-            return "Compacted 0 segments: nothing to do"
-        return (
-            f"Compacted {retired} segment{'s' if retired > 1 else ''} into {written}, "
-            f"{dropped:,} removed versions dropped"
+            erased.append(job)
+        job = self._jobs.run(
+            JobKind.CLEANUP,
+            key="cleanup",
+            parameters={},
+            created_by=by,
+            work=self._vacuum_everything,
+            interruption=request.interruption,
         )
+        return _answer(statement.kind, [job, *erased])
 
-    def _partitions(self, table: TableDef) -> Iterator[tuple[PartitionKey, TableDef]]:
-        """Yield the partitions of a table, each with the definition that its rows have by now."""
-        for scope in self._log.scopes(table.table_key):
-            key = PartitionKey(table.table_key, scope)
-            with self._log.at_newest([key]):
-                newest = self._catalog.table_by_key(table.table_key)
-            if newest is not None:  # else it was dropped meanwhile
-                yield key, newest
+    def analyze(self, statement: Analyze, request: Request) -> Result:
+        """Run ANALYZE: the statistics of all scopes anew, and the answer of SHOW STATS."""
+        self._targets.readable(statement.table, request.context)
+        table = self._targets.stored(statement.table, request.context, verb="analyzed")
+        self._upkeep.analyze(table)
+        stats = ShowStats(
+            text=statement.text,
+            line=statement.line,
+            column=statement.column,
+            table=statement.table,
+        )
+        answer = self._show.stats(stats, request)
+        return Result.of_table(statement.kind, answer.to_arrow())
 
-    def _purge_before_seq(self, table: TableDef) -> int:
-        """Return the number before which deleted rows are past their retention."""
-        hours = table.options.deleted_retention_hours
-        if hours is None:
-            return 0
-        before_us = self._clock.now_us() - hours * _HOUR_US
-        with self._log.store.read() as transaction:
-            seq = transaction.last_seq_before(before_us)
-        return seq + 1 if seq else 0
+    def _vacuum_table(self, table: TableDef, run: JobRun) -> str:
+        versions = self._upkeep.purge(table, run)
+        self._upkeep.trim(forgets=True)
+        return deletion_message(self._cleanup.delete_retired(), versions=versions)
 
-    def _tables(self, namespace: str | None, request: Request) -> list[TableDef]:
-        if namespace is not None:
-            self._queries.check_namespace(namespace, request.context)
+    def _vacuum_everything(self, run: JobRun) -> str:
+        versions = 0
+        for table in self._tables(None, streams=True):
+            dropped = self._upkeep.purge(table, run)
+            versions += 0 if table.kind is TableKind.SYSTEM else dropped
+        self._upkeep.trim(forgets=True)
+        deleted = self._cleanup.delete_retired()
+        orphans = self._cleanup.delete_orphans(run)
+        run.check()
+        message = deletion_message(deleted, versions=versions, orphans=orphans)
+        if not self._scrub():
+            message += "; an open transaction keeps freed pages of the catalog"
+        return message
+
+    def _all(
+        self, statement: FlushAll | CompactAll, kind: JobKind, work: TableWork, request: Request
+    ) -> Result:
+        if statement.namespace is not None:
+            self._queries.check_namespace(statement.namespace, request.context)
+        tables = self._tables(statement.namespace, streams=False)
+        jobs = [self._on_table(self._jobs.attempt, kind, table, work, request) for table in tables]
+        return _answer(statement.kind, jobs)
+
+    def _tables(self, namespace: str | None, *, streams: bool) -> list[TableDef]:
         tables = self._catalog.tables_in(namespace)
         if namespace is None:
-            tables = [*tables, *SYSTEM_TABLES.values()]
-        return [t for t in tables if t.kind not in (TableKind.STREAM, TableKind.VIEW)]
+            tables = [*tables, *self._catalog.tables_in(SYSTEM_NAMESPACE)]
+        return [t for t in tables if t.is_stored and (streams or t.kind is not TableKind.STREAM)]
 
-    def _each(
-        self, kind: str, job_type: str, tables: Sequence[TableDef], work: Callable[[TableDef], str]
-    ) -> Result:
-        messages = [work(table) for table in tables]
-        schema = pa.schema(
-            [
-                ("job_id", pa.string()),
-                ("job_type", pa.string()),
-                ("table_name", pa.string()),
-                ("status", pa.string()),
-                ("message", pa.string()),
-            ]
+    def _on_table(
+        self,
+        run: Callable[..., Job],
+        kind: JobKind,
+        table: TableDef,
+        work: TableWork,
+        request: Request,
+    ) -> Job:
+        namespace, name = table.table_id.namespace, table.table_id.name
+        return run(
+            kind,
+            key=f"{kind.value}:{namespace}:{name}",
+            parameters={"namespace_id": namespace, "table_name": name},
+            created_by=request.context.user_id,
+            work=lambda job: work(table, job),
+            interruption=request.interruption,
         )
-        rows = [
-            # Run at once, not as a job: there is no job id to wait for.
-            {
-                "job_id": None,
-                "job_type": job_type,
-                "table_name": str(table.table_id),
-                "status": "completed",
-                "message": message,
-            }
-            for table, message in zip(tables, messages, strict=True)
-        ]
-        return Result.of_table(kind, pa.Table.from_pylist(rows, schema=schema))
+
+
+def _answer(kind: str, jobs: Sequence[Job]) -> Result:
+    return listing(
+        kind,
+        _JOBS,
+        [
+            (job.job_id, job.kind.value, _table_name(job), job.status.value, job.message)
+            for job in jobs
+        ],
+    )
+
+
+def _table_name(job: Job) -> str | None:
+    namespace, table = job.parameters.get("namespace_id"), job.parameters.get("table_name")
+    return None if table is None else f"{namespace}.{table}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -58,6 +58,7 @@ class Commit:
         *,
         replaces: Sequence[int] = (),
         deleted: Sequence[int] = (),
+        at_us: int = 0,
     ) -> int:
         """Add row versions and remove others; return the first number that was taken.
 
@@ -70,11 +71,13 @@ class Commit:
             For each row the version it replaces or 0; empty if none replaces any.
         deleted
             Versions to delete.
+        at_us
+            When the rows came to be, if that was before this commit.
         """
-        payload = encode_rows(table, rows, replaces, deleted)
+        payload = encode_rows(table, rows, replaces, deleted, at_us=at_us)
         count = len(rows) + len(deleted)
         entry = self.transaction.append(partition, EntryKind.ROWS, count, self.at_us, payload)
-        changes = RowChanges(table.schema_version, list(rows), list(replaces), list(deleted))
+        changes = RowChanges(table.schema_version, list(rows), list(replaces), list(deleted), at_us)
         self.staged.append((entry, changes))
         return entry.seq
 
@@ -97,6 +100,9 @@ class Commit:
         return entry.seq
 
 
+Definition: TypeAlias = Callable[[], TableDef | None]
+"""The present definition of a table; None if it was dropped."""
+
 RowCommit: TypeAlias = Commit | StagedCommit
 """What rows are appended to, inside a transaction or not."""
 
@@ -107,7 +113,7 @@ class _Statement(threading.local):
     is_open = False
     has_looked = False
     view: TransactionView | None = None
-    staging: Callable[[Commit], None] | None = None
+    staging: Callable[[RowCommit], None] | None = None
 
 
 class CommitLog:
@@ -134,7 +140,9 @@ class CommitLog:
         self._partitions: dict[PartitionKey, Partition] = {}
         self._data_version = -1
         self._statement = _Statement()
+        self._open_statements: dict[int, int] = {}
         self._listeners: list[Callable[[Entry], None]] = []
+        self._on_retired: list[Callable[[Collection[int]], None]] = []
         with store.read() as transaction:
             self._applied_seq = transaction.last_seq()
 
@@ -186,7 +194,7 @@ class CommitLog:
     def statement(
         self,
         view: TransactionView | None = None,
-        staging: Callable[[Commit], None] | None = None,
+        staging: Callable[[RowCommit], None] | None = None,
     ) -> Iterator[None]:
         """Look for commits of others once, at the first `at_newest` of the block in this thread.
 
@@ -200,17 +208,37 @@ class CommitLog:
             transaction that the statement is part of.
         staging : callable, optional
             Gets each commit of this thread during the block that staged something, before it is
-            made durable, and may stage more; by default that of the block around this one.
+            made durable or part of the transaction, and may stage more or raise; by default that
+            of the block around this one.
         """
         mine = self._statement
         outer = mine.is_open, mine.has_looked, mine.view, mine.staging
         mine.is_open, mine.view = True, view
         if staging is not None:
             mine.staging = staging
+        thread = threading.get_ident()
+        is_outermost = thread not in self._open_statements
+        if is_outermost:
+            self._open_statements[thread] = self._applied_seq
         try:
             yield
         finally:
             mine.is_open, mine.has_looked, mine.view, mine.staging = outer
+            if is_outermost:
+                del self._open_statements[thread]
+
+    def oldest_statement(self) -> int | None:
+        """Return the lowest number at which a statement of another thread began, or None."""
+        others = dict(self._open_statements)
+        others.pop(threading.get_ident(), None)
+        return min(others.values(), default=None)
+
+    def look_again(self) -> None:
+        """Let the next `at_newest` of this thread look for commits of others once more.
+
+        For work that goes on for long within one statement.
+        """
+        self._statement.has_looked = False
 
     @contextmanager
     def visible(self, wanted: Sequence[PartitionKey] = ()) -> Iterator[CommitLog | TransactionView]:
@@ -237,6 +265,22 @@ class CommitLog:
                     found = self._load(key, transaction)
             return found
 
+    def defined(
+        self, key: PartitionKey, definition: Definition
+    ) -> tuple[TableDef, Partition] | None:
+        """Return a table as the rows of a partition need it, and the partition; None if dropped.
+
+        Call it within `at_newest` and read the partition there: a row that was written after the
+        table was altered cannot be read with the definition before.
+        """
+        with self._state:
+            while True:
+                at_seq = self._applied_seq
+                table = definition()  # which may follow the log
+                partition = self.partition(key)
+                if self._applied_seq == at_seq:
+                    return None if table is None else (table, partition)
+
     def snapshot(self, wanted: Sequence[tuple[PartitionKey, TableDef]]) -> list[PartitionSnapshot]:
         """Return the partitions at one number of the log: what is `visible` now."""
         with self.visible([key for key, _ in wanted]) as state:
@@ -254,6 +298,14 @@ class CommitLog:
         """Call ``listener`` for every entry applied from now on, in order, under the lock."""
         with self._state:
             self._listeners.append(listener)
+
+    def on_retired(self, forget: Callable[[Collection[int]], None]) -> None:
+        """Call ``forget`` with the ids of segments that left their partition, under the lock.
+
+        What is kept of them can go; a reader of the past may still read them once more.
+        """
+        with self._state:
+            self._on_retired.append(forget)
 
     def _load(self, key: PartitionKey, transaction: ReadTransaction) -> Partition:
         partition = loaded(key, transaction, self._seq_numbers)
@@ -275,7 +327,11 @@ class CommitLog:
         partition = self._partitions.get(entry.partition)
         try:
             if partition is not None:
+                known = partition.segments
                 self._change(partition, entry, changes, transaction)
+                if partition.segments is not known and (gone := known.keys() - partition.segments):
+                    for forget in self._on_retired:
+                        forget(gone)
             self._applied_seq = entry.seq + max(entry.count, 1) - 1
         except BaseException:
             # Half applied, by an interrupt say: who asks for it next loads it anew.
@@ -296,8 +352,6 @@ class CommitLog:
                 partition.forget_all()
             case EntryKind.SEGMENT | EntryKind.COMPACT:
                 partition.set_segments(transaction.segments(entry.partition))
-            case _ if not entry.payload:
-                pass  # a dropped partition's entries lost their payload; its DROP entry follows
             case EntryKind.ROWS:
                 decoded = decode_rows(entry.payload) if changes is None else changes
                 partition.add_rows(entry.seq, entry.at_us, decoded)
@@ -325,14 +379,21 @@ class CommitLog:
         else:
             with view.commit() as staged:
                 yield staged
+                if staged.rows and self._statement.staging is not None:
+                    self._statement.staging(staged)
 
     def begin(self) -> TransactionView:
         """Return the newest commit as a view that stays as it is."""
         return TransactionView(self._store, self._clock, self._seq_numbers)
 
     @contextmanager
-    def commit(self) -> Iterator[Commit]:
+    def commit(self, *, wait_s: float | None = None) -> Iterator[Commit]:
         """Take the write lock, read what others committed, and commit what the block stages.
+
+        Parameters
+        ----------
+        wait_s : float, optional
+            Wait no longer than this for the lock; by default for the busy timeout.
 
         Raises
         ------
@@ -341,7 +402,7 @@ class CommitLog:
         StorageError
             If the commit could not be made durable; nothing of it happened then.
         """
-        with self._store.write() as transaction:
+        with self._store.write(wait_s=wait_s) as transaction:
             with self._state:
                 self._follow(transaction)
             commit = Commit(transaction, self._clock.now_us())

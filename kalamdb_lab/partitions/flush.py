@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import TableDef
-from kalamdb_lab.partitions.commit_log import CommitLog
+from kalamdb_lab.partitions.commit_log import CommitLog, Definition
 from kalamdb_lab.partitions.partition import (
     Removal,
     decode_removed,
@@ -21,27 +22,39 @@ from kalamdb_lab.store.log import EntryKind, WriteTransaction
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """What a flush did: rows written and segments made (0 or 1)."""
+    """What a flush did: rows written, segments made (0 or 1), removed versions left out."""
 
     row_count: int
     segment_count: int
+    dropped_versions: int
 
 
 def flush_partition(
-    log: CommitLog, home: SegmentHome, table: TableDef, key: PartitionKey, *, purge_before_seq: int
+    log: CommitLog,
+    home: SegmentHome,
+    definition: Definition,
+    key: PartitionKey,
+    *,
+    purge_before_seq: int,
+    check: Callable[[], None] = lambda: None,
 ) -> Flushed:
     """Move the hot rows of one partition into a segment.
 
     The file is written while others go on reading and writing; only publishing it takes the
     write lock. Rows deleted at or after ``purge_before_seq`` are kept, marked as removed; rows
     deleted before and versions that were replaced are not written. A crash before the commit
-    leaves an orphan file and changes nothing.
+    leaves an orphan file and changes nothing; so does ``check``, which is called on the way and
+    may raise.
 
     Safe to run twice, also by two processes at once: who comes second finds the entries flushed
     and throws its file away.
     """
-    with log.at_newest([key]) as upto_seq:
-        partition = log.partition(key)
+    with log.at_newest([key]):
+        found = log.defined(key, definition)
+        if found is None:
+            return Flushed(0, 0, 0)
+        table, partition = found
+        upto_seq = log.applied_seq
         removed = dict(partition.removed)
         entry_seqs = [seq for seq, _, _ in partition.entries]
         kept = [
@@ -50,32 +63,37 @@ def flush_partition(
             if seq not in removed or removed[seq].at_seq >= purge_before_seq
         ]
         live_count = sum(seq not in removed for seq, _, _ in kept)
+        present = {seq for seq, _, _ in kept}
+        dropped = sum(removal.hot and seq not in present for seq, removal in removed.items())
     if not entry_seqs:
-        return Flushed(0, 0)
+        return Flushed(0, 0, 0)
+    check()
     meta = None
     if kept:
         rows = fold_rows(table, kept)
         meta = home.write(table, key, rows, log.store)
     try:
+        check()
         with log.commit() as commit:
             transaction = commit.transaction
             if transaction.mark_flushed(key, entry_seqs) != len(entry_seqs):
                 raise _AlreadyFlushedError
             _fold_removals(transaction, log, table, key, removed)
             if meta is not None:
+                home.require(meta)
                 own = {seq: removed[seq] for seq, _, _ in kept if seq in removed}
                 transaction.add_segment(meta, encode_removed(own))
             commit.append_event(key, EntryKind.FLUSH, encode_flush(upto_seq))
     except _AlreadyFlushedError:
         if meta is not None:
             home.discard(meta)
-        return Flushed(0, 0)
+        return Flushed(0, 0, 0)
     except BaseException:
         if meta is not None:
             home.discard_unlisted(meta, log.store)
         raise
     home.published(table, key, log.store)
-    return Flushed(live_count, 0 if meta is None else 1)
+    return Flushed(live_count, 0 if meta is None else 1, dropped)
 
 
 def _fold_removals(

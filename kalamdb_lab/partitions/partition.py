@@ -128,7 +128,7 @@ class Partition:
         new = range(seq, seq + len(changes.rows))
         self._unkeyed.extend(new)
         self._unfolded.extend(new)
-        self.entries.append((seq, len(changes.rows), at_us))
+        self.entries.append((seq, len(changes.rows), changes.at_us or at_us))
         if changes.replaces or changes.deleted:
             self._views = None
         for offset, replaced in enumerate(changes.replaces):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import pyarrow as pa
 
 from kalamdb_lab.clock import Clock
-from kalamdb_lab.errors import KalamError, StorageError
+from kalamdb_lab.errors import KalamError, NotFoundError, StorageError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import TableDef
-from kalamdb_lab.segments.layout import segment_paths
+from kalamdb_lab.segments.layout import segment_id_in, segment_paths
 from kalamdb_lab.segments.manifest_file import delete_manifest, write_manifest
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.segments.writer import write_segment
@@ -76,34 +76,58 @@ class SegmentHome:
             replaces=replaces,
         )
 
-    def published(self, table: TableDef, key: PartitionKey, store: Store) -> None:
-        """Write ``manifest.json`` beside the segments that are live now.
+    def published(
+        self,
+        table: TableDef,
+        key: PartitionKey,
+        store: Store,
+        *,
+        merged: Iterable[SegmentMeta] = (),
+    ) -> None:
+        """Write ``manifest.json`` beside the segments that are live now, in each of their places.
 
         The commit that it follows is done whether or not this succeeds: a storage that cannot
         be written leaves the old one, which only a lost catalog would be made from.
+
+        Parameters
+        ----------
+        merged : iterable of SegmentMeta
+            Taken off the list by that commit; the manifests beside them stop naming them.
         """
         storage, directory = self._place(table, key.scope)
-        listed, last_segment_id = _listed(store, key)
+        # Where new segments go comes first: a manifest that names a merged segment may only be
+        # found together with one that names what it was merged into.
+        places = dict.fromkeys([(storage.storage_id, directory), *map(_place_of, merged)])
         written: list[ListedSegment] | None = None
-        with suppress(StorageError):
-            # Another process may publish meanwhile: whoever writes last writes the newest.
-            while listed != written:
-                write_manifest(
-                    storage,
-                    directory,
-                    table.table_id,
-                    key,
-                    listed,
-                    last_segment_id=last_segment_id,
-                )
-                written = listed
-                listed, last_segment_id = _listed(store, key)
+        listed, last_segment_id = _listed(store, key)
+        # Another process may publish meanwhile: whoever writes last writes the newest.
+        while listed != written:
+            written = listed
+            for storage_id, path in places | dict.fromkeys(_place_of(s.meta) for s in listed):
+                with suppress(StorageError, NotFoundError):
+                    write_manifest(
+                        self._storage(storage_id),
+                        path,
+                        table.table_id,
+                        key,
+                        [item for item in listed if _place_of(item.meta) == (storage_id, path)],
+                        last_segment_id=last_segment_id,
+                    )
+            listed, last_segment_id = _listed(store, key)
+
+    def require(self, meta: SegmentMeta) -> None:
+        """Raise `NotFoundError` if the storage of a new segment was dropped since it was written.
+
+        To be called in the commit that lists it: DROP STORAGE looks at listed segments only.
+        """
+        self._storage(meta.storage_id)
 
     def discard(self, meta: SegmentMeta) -> None:
         """Delete the files of a segment that is not listed; a failure leaves an orphan."""
-        storage = self._storage(meta.storage_id)
-        for path in segment_paths(meta):
-            storage.discard(path)
+        with suppress(NotFoundError):
+            storage = self._storage(meta.storage_id)
+            for path in segment_paths(meta):
+                storage.discard(path)
 
     def discard_unlisted(self, meta: SegmentMeta, store: Store) -> None:
         """Delete the files of a segment after a failure, unless its commit came through.
@@ -117,26 +141,61 @@ class SegmentHome:
             if not is_listed:
                 self.discard(meta)
 
-    def forget_retired(self, store: Store, grace_s: int) -> int:
-        """Delete the files of segments retired longer ago than the grace time; return how many."""
-        before_us = self._clock.now_us() - grace_s * 1_000_000
-        with store.read() as transaction:
-            gone = transaction.retired_segments(before_us)
-        for meta in gone:
-            storage = self._storage(meta.storage_id)
-            for path in segment_paths(meta):
-                storage.delete(path)
+    def delete_retired(self, store: Store, retired: Iterable[SegmentMeta]) -> int:
+        """Delete the files of retired segments, and what is then empty; return how many."""
+        gone = [meta for meta in retired if self._is_deleted(meta)]
         if gone:
             with store.write() as transaction:
                 transaction.forget_segments([meta.segment_id for meta in gone])
-                places = {
-                    (meta.storage_id, meta.path.rpartition("/")[0], meta.partition) for meta in gone
-                }
-                for storage_id, directory, key in places:
+                for place, key in {(_place_of(meta), meta.partition) for meta in gone}:
                     # Under the lock: nobody publishes into the directory meanwhile.
-                    if not transaction.segments(key):
-                        delete_manifest(self._storage(storage_id), directory, key)
+                    if all(_place_of(item.meta) != place for item in transaction.segments(key)):
+                        with suppress(StorageError, NotFoundError):
+                            storage = self._storage(place[0])
+                            delete_manifest(storage, place[1], key)
+                            storage.delete_empty(place[1])
         return len(gone)
+
+    def sweep(
+        self, table: TableDef, key: PartitionKey, store: Store, *, upto_segment_id: int
+    ) -> None:
+        """Delete what crashes left of a partition that was dropped, where its segments go.
+
+        Parameters
+        ----------
+        upto_segment_id : int
+            The last id taken when it was dropped: what has a higher one came later.
+        """
+        with suppress(StorageError, NotFoundError):
+            storage, directory = self._place(table, key.scope)
+            with store.read() as transaction:
+                retired = transaction.retired_segments()
+            kept = {path for segment in retired for path in segment_paths(segment.meta)}
+            for file in list(storage.walk(directory)):
+                is_inside = file.path.rpartition("/")[0] == directory
+                segment_id = segment_id_in(file.name)
+                if is_inside and file.path not in kept and 0 < segment_id <= upto_segment_id:
+                    storage.delete(file.path)
+            with store.write() as transaction:
+                if not transaction.segments(key):
+                    delete_manifest(storage, directory, key)
+                    storage.delete_empty(directory)
+
+    def _is_deleted(self, meta: SegmentMeta) -> bool:
+        """Delete the files of a segment; False if their storage is out of reach now."""
+        try:
+            storage = self._storage(meta.storage_id)
+            for path in segment_paths(meta):
+                storage.delete(path)
+        except NotFoundError:
+            return True  # the storage was dropped, and its files with it
+        except StorageError:
+            return False
+        return True
+
+
+def _place_of(meta: SegmentMeta) -> tuple[str, str]:
+    return meta.storage_id, meta.path.rpartition("/")[0]
 
 
 def _listed(store: Store, key: PartitionKey) -> tuple[list[ListedSegment], int]:

@@ -9,7 +9,7 @@ import pytest
 import kalamdb_lab as kalam
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import NotFoundError
-from kalamdb_lab.handlers import maintenance as maintenance_handlers
+from kalamdb_lab.jobs import upkeep
 from kalamdb_lab.query.plan_cache import PlanCache
 
 STATES = ["hot", "flushed", "both"]
@@ -376,7 +376,7 @@ def test_flush_and_compact_take_a_table_that_another_process_alters_meanwhile(
     with kalam.open(fresh.database.path, clock=fresh.clock) as database:
         other = database.session(namespace="studio")
         name = f"{verb.lower()}_partition"
-        work = getattr(maintenance_handlers, name)
+        work = getattr(upkeep, name)
 
         def alter_first(*args: Any, **kwargs: Any) -> Any:
             monkeypatch.undo()
@@ -386,7 +386,7 @@ def test_flush_and_compact_take_a_table_that_another_process_alters_meanwhile(
             other.execute("INSERT INTO b VALUES (5, 5)")
             return work(*args, **kwargs)
 
-        monkeypatch.setattr(maintenance_handlers, name, alter_first)
+        monkeypatch.setattr(upkeep, name, alter_first)
         answer = s.execute(f"STORAGE {verb} ALL IN studio").rows()
         assert all("nothing to do" not in row[-1] for row in answer)
     expected = [(1, None), (2, None), (3, None), (4, 4), (5, 5)]
