@@ -40,7 +40,8 @@ from kalamdb_lab.model.ids import (
 from kalamdb_lab.model.jobs import Job
 from kalamdb_lab.model.roles import Role
 from kalamdb_lab.model.tables import TableDef, TableKind
-from kalamdb_lab.partitions.commit_log import Commit, CommitLog
+from kalamdb_lab.partitions.commit import Commit
+from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.segments.reader import SegmentReader
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.segments.templates import SHARED_TEMPLATE, USER_TEMPLATE, shards_of

@@ -10,7 +10,8 @@ from kalamdb_lab.arrow.arrays import storage_from_array
 from kalamdb_lab.catalog.upgrade import newer_error
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import TableDef
-from kalamdb_lab.partitions.commit_log import Commit, CommitLog
+from kalamdb_lab.partitions.commit import Commit
+from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.partition import Partition
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.segments.reader import SegmentReader

@@ -21,7 +21,8 @@ from kalamdb_lab.errors import KalamError, PermissionDeniedError
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import TableDef
-from kalamdb_lab.partitions.commit_log import Commit, CommitLog, RowCommit
+from kalamdb_lab.partitions.commit import Commit, RowCommit
+from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.partitions.transaction_view import TransactionView
 from kalamdb_lab.query.request import Request

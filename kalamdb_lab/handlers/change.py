@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from kalamdb_lab.clock import IdGenerator
 from kalamdb_lab.errors import KalamError, NotSupportedError
-from kalamdb_lab.handlers.conflicts import changed_rows, checked_assignments
+from kalamdb_lab.handlers.conflicts import changed_rows, checked_assignments, row_comparison
 from kalamdb_lab.handlers.returning import returned
 from kalamdb_lab.handlers.targets import Targets
 from kalamdb_lab.model.datatypes import StorageValue
@@ -61,7 +61,10 @@ class ChangeHandler:
                 ]
             else:
                 found, new = self._by_query(table, statement, assignments, request)
-            changes = [(seq, row) for (seq, old), row in zip(found, new, strict=True) if row != old]
+            same = row_comparison(table)
+            changes = [
+                (seq, row) for (seq, old), row in zip(found, new, strict=True) if not same(old, row)
+            ]
             rows = [row for _, row in changes]
             self._writer.check_not_null(table, rows)
             first = 0

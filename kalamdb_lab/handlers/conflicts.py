@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,15 +14,15 @@ from kalamdb_lab.arrow.schemas import kalam_type
 from kalamdb_lab.errors import DuplicateKeyError, NotSupportedError, ReadOnlyError
 from kalamdb_lab.handlers.returning import rows_table
 from kalamdb_lab.handlers.rows import writable_column
-from kalamdb_lab.model.datatypes import StorageValue
+from kalamdb_lab.model.datatypes import StorageValue, TypeKind
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
-from kalamdb_lab.model.values import from_storage, storage_converter
-from kalamdb_lab.partitions.commit_log import RowCommit
+from kalamdb_lab.model.values import converted, from_storage, storage_converter
+from kalamdb_lab.partitions.commit import RowCommit
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
-from kalamdb_lab.sql.queries import parse_expression
+from kalamdb_lab.sql.queries import parse_default
 from kalamdb_lab.sql.statements import DEFAULT, Assignment, OnConflict
 from kalamdb_lab.tables.definition import refuse_repeated_names
 from kalamdb_lab.tables.keys import shown
@@ -65,7 +66,7 @@ class ConflictResolver:
         if tree.find(exp.Subquery, exp.Exists, exp.In) is not None:
             # What it reads must be allowed even if no row clashes.
             nothing = rows_table(table, [])
-            local = request.with_relations({_PRESENT: nothing, _OFFERED: nothing})
+            local = request.with_written({_PRESENT: nothing, _OFFERED: nothing})
             self._queries.plan(tree, local)
 
     def insert(
@@ -134,14 +135,15 @@ class ConflictResolver:
         offered = rows_table(table, [(seq, row) for (seq, _), row in pairs])
         answer = self._queries.run(
             _change_query(table, assignments, on_conflict),
-            request.with_relations({_PRESENT: present, _OFFERED: offered}),
+            request.with_written({_PRESENT: present, _OFFERED: offered}),
         )
         by_version = {seq: at for at, seq in enumerate(answer.column("version").to_pylist())}
         answer = answer.take(pa.array([by_version[seq] for (seq, _), _ in pairs], pa.int64()))
         kept = answer.column("keep").to_pylist()
+        same = row_comparison(table)
         rows = changed_rows(table, assignments, answer, [row for (_, row), _ in pairs])
         return [
-            Change(seq, old, new) if keep_it and new != old else None
+            Change(seq, old, new) if keep_it and not same(old, new) else None
             for ((seq, old), _), new, keep_it in zip(pairs, rows, kept, strict=True)
         ]
 
@@ -195,7 +197,7 @@ def checked_assignments(
             raise ReadOnlyError(f"Primary key column '{column.name}' cannot be updated")
         value = assignment.value
         if value is DEFAULT:
-            value = exp.null() if column.default is None else parse_expression(column.default)
+            value = exp.null() if column.default is None else parse_default(column.default)
         assert isinstance(value, exp.Expression)
         checked.append((column, value))
     return checked
@@ -209,12 +211,14 @@ def changed_rows(
 ) -> list[Row]:
     """Return the rows with the values of columns ``v0, v1, ...`` of ``answer`` put in."""
     values: list[list[StorageValue]] = []
-    for number, (column, _) in enumerate(assignments):
-        field = answer.schema.field(f"v{number}")
-        given, convert = kalam_type(field), storage_converter(column.data_type)
+    for number, (column, tree) in enumerate(assignments):
+        given = kalam_type(answer.schema.field(f"v{number}"))
         plain = storage_from_array(answer.column(f"v{number}"), given)
-        if given != column.data_type:
+        if given != column.data_type and isinstance(tree.unnest(), exp.Placeholder):
+            convert = storage_converter(column.data_type)  # of a value, not an expression
             plain = [convert(from_storage(value, given), column.name) for value in plain]
+        elif given != column.data_type:
+            plain = [converted(value, given, column.data_type, column.name) for value in plain]
         values.append(plain)
     places = [table.columns.index(column) for column, _ in assignments]
     rows = []
@@ -224,6 +228,25 @@ def changed_rows(
             cells[place] = column_values[number]
         rows.append(tuple(cells))
     return rows
+
+
+def row_comparison(table: TableDef) -> Callable[[Row, Row], bool]:
+    """Return what tells whether no value changed: NaN is itself, and 0.0 is not -0.0."""
+    inexact = [
+        at
+        for at, column in enumerate(table.columns)
+        if column.data_type.is_nested or column.data_type.kind in (TypeKind.FLOAT, TypeKind.DOUBLE)
+    ]
+    if not inexact:
+        return operator.eq
+
+    def same(old: Row, new: Row) -> bool:
+        return all(
+            repr(one) == repr(other) if at in inexact else one == other
+            for at, (one, other) in enumerate(zip(old, new, strict=True))
+        )
+
+    return same
 
 
 def _about_present(node: exp.Expression, name: str) -> exp.Expression:

@@ -12,6 +12,7 @@ from kalamdb_lab.errors import InternalError
 from kalamdb_lab.handlers.change import refuse_stream_update
 from kalamdb_lab.handlers.conflicts import ConflictResolver, checked_assignments
 from kalamdb_lab.handlers.returning import check_returning
+from kalamdb_lab.handlers.rows import named_columns, refuse_other_width
 from kalamdb_lab.handlers.targets import Targets
 from kalamdb_lab.query.queries import Queries, ScanEstimate
 from kalamdb_lab.query.request import Request
@@ -74,11 +75,19 @@ class ExplainHandler:
                 yield from self._query(query, request, 0)
             case Insert():
                 table = self._targets.writable(statement.table, request.context)
+                columns = named_columns(table, statement.columns)
                 rows = statement.rows or ()
-                detail = None if statement.rows is None else f"{len(rows)} rows"
+                detail = None
+                if statement.rows is not None:
+                    detail = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
                 yield _Step(0, "Insert", str(table.table_id), detail)
                 if statement.query is not None:
                     yield from self._query(statement.query, request, 1)
+                    given = self._queries.describe(statement.query, request)
+                    refuse_other_width(len(given), columns, "its query")
+                for number, values in enumerate(rows, start=1):
+                    if not statement.default_values:
+                        refuse_other_width(len(values), columns, f"row {number}")
                 for value in (value for row in rows for value in row):
                     if isinstance(value, exp.Expression) and value.find(exp.Select) is not None:
                         yield from self._query(exp.Select(expressions=[value]), request, 1)
@@ -111,6 +120,7 @@ class ExplainHandler:
 
     def _query(self, tree: exp.Expression, request: Request, depth: int) -> Iterator[_Step]:
         estimates = self._queries.estimates(tree, request)
+        self._queries.describe(tree, request)  # what the engine would not understand is told
         yield from _tree_steps(tree, depth, iter(estimates))
 
 

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from kalamdb_lab.arrow.frames import normalise_table
-from kalamdb_lab.errors import InvalidDefinitionError
 from kalamdb_lab.handlers.conflicts import ConflictResolver
 from kalamdb_lab.handlers.returning import returned
-from kalamdb_lab.handlers.rows import RowBuilder, named_columns, writable_column
+from kalamdb_lab.handlers.rows import (
+    RowBuilder,
+    named_columns,
+    refuse_other_width,
+    writable_column,
+)
 from kalamdb_lab.handlers.targets import Targets
 from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.partitions.commit_log import CommitLog
@@ -69,10 +73,7 @@ class InsertHandler:
         assert statement.query is not None
         columns = named_columns(table, statement.columns)
         given = self._queries.run(statement.query, request)
-        if given.num_columns != len(columns):
-            raise InvalidDefinitionError(
-                f"INSERT has {given.num_columns} values for {len(columns)} columns in its query"
-            )
+        refuse_other_width(given.num_columns, columns, "its query")
         rows, keys_are_new = self._rows.filled(table, given, columns, request, stored=True)
         if statement.on_conflict is None and not statement.returning:
             count = self._commit_arrow(table, rows, request, keys_are_new=keys_are_new)

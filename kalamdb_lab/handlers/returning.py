@@ -31,7 +31,7 @@ def returned(
     """Return the answer of RETURNING for (version, row) pairs, in their order."""
     written = rows_table(table, rows, deleted=deleted)
     tree = _query(table, alias, expressions)
-    return queries.run(tree, request.with_relations({_WRITTEN: written}))
+    return queries.run(tree, request.with_written({_WRITTEN: written}))
 
 
 def check_returning(
@@ -43,7 +43,7 @@ def check_returning(
 ) -> None:
     """Refuse a RETURNING that the caller must not or cannot ask; nothing is run."""
     if expressions:
-        local = request.with_relations({_WRITTEN: rows_table(table, [])})
+        local = request.with_written({_WRITTEN: rows_table(table, [])})
         queries.plan(_query(table, alias, expressions), local)
 
 

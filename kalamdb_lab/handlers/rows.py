@@ -13,15 +13,15 @@ from kalamdb_lab.arrow.arrays import array_from_storage, coerce_array
 from kalamdb_lab.arrow.schemas import field_for
 from kalamdb_lab.clock import IdGenerator
 from kalamdb_lab.errors import InvalidDefinitionError, ReadOnlyError, SqlSyntaxError
-from kalamdb_lab.model.datatypes import KalamDataType, StorageValue
+from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import SYSTEM_COLUMNS
 from kalamdb_lab.model.tables import ColumnDef, TableDef
-from kalamdb_lab.model.values import from_storage, storage_converter
+from kalamdb_lab.model.values import converted
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.query.constants import Source, Surroundings, source_of
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
-from kalamdb_lab.sql.queries import parse_expression
+from kalamdb_lab.sql.queries import parse_default
 from kalamdb_lab.sql.statements import DEFAULT, Insert
 from kalamdb_lab.tables.definition import (
     column_not_found,
@@ -50,6 +50,16 @@ def named_columns(table: TableDef, names: Sequence[str] | None) -> tuple[ColumnD
     return tuple(writable_column(table, name) for name in names)
 
 
+def refuse_other_width(count: int, columns: Sequence[ColumnDef], place: str) -> None:
+    """Refuse an INSERT that has not one value for each column."""
+    if count != len(columns):
+        values = "value" if count == 1 else "values"
+        named = "column" if len(columns) == 1 else "columns"
+        raise InvalidDefinitionError(
+            f"INSERT has {count} {values} for {len(columns)} {named} in {place}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class RowTemplate:
     """An INSERT ... VALUES made ready: what each cell of each row is.
@@ -76,7 +86,6 @@ class RowBuilder:
         self._queries = queries
         self._ids = ids
         self._templates: OrderedDict[tuple[str, int, int], RowTemplate] = OrderedDict()
-        self._defaults: OrderedDict[tuple[str, KalamDataType], exp.Expression] = OrderedDict()
 
     def rows(
         self, statement: Insert, table: TableDef, request: Request
@@ -93,8 +102,7 @@ class RowBuilder:
         if template.expressions:
             values = self._queries.evaluate([node for node, _ in template.expressions], request)
             for (_, column), (value, data_type) in zip(template.expressions, values, strict=True):
-                plain = from_storage(value, data_type)
-                evaluated.append(storage_converter(column.data_type)(plain, column.name))
+                evaluated.append(converted(value, data_type, column.data_type, column.name))
         surroundings = Surroundings(request.params, request.context, self._ids, evaluated)
         return [tuple([source(surroundings) for source in row]) for row in template.rows], template
 
@@ -138,30 +146,19 @@ class RowBuilder:
         """Evaluate a column's default once."""
         return self._default_values(column, 1, request)[0]
 
-    def default_tree(self, text: str, data_type: KalamDataType) -> exp.Expression:
-        """Return the parsed default of a column."""
-        key = (text, data_type)
-        tree = self._defaults.get(key)
-        if tree is None:
-            tree = self._defaults[key] = parse_expression(text)
-            while len(self._defaults) > _TEMPLATES:
-                self._defaults.popitem(last=False)
-        return tree
-
     def _default_values(
         self, column: ColumnDef, count: int, request: Request
     ) -> list[StorageValue]:
         if column.default is None:
             return [None] * count
-        tree = self.default_tree(column.default, column.data_type)
+        tree = parse_default(column.default)
         source = source_of(tree, column.data_type, column.name)
         surroundings = Surroundings(request.params, request.context, self._ids)
         if source is not None:
             return [source(surroundings) for _ in range(count)]
         # Each row has its own value: a default may be random.
-        convert = storage_converter(column.data_type)
         values = self._queries.evaluate([tree] * count, request)
-        return [convert(from_storage(value, kind), column.name) for value, kind in values]
+        return [converted(value, kind, column.data_type, column.name) for value, kind in values]
 
     def _template(self, statement: Insert, table: TableDef) -> RowTemplate:
         columns = named_columns(table, statement.columns)
@@ -169,12 +166,8 @@ class RowBuilder:
         rows = []
         keys_are_generated = True
         for number, values in enumerate(statement.rows or (), start=1):
-            if not statement.default_values and len(values) != len(columns):
-                many = "value" if len(values) == 1 else "values"
-                of = "column" if len(columns) == 1 else "columns"
-                raise InvalidDefinitionError(
-                    f"INSERT has {len(values)} {many} for {len(columns)} {of} in row {number}"
-                )
+            if not statement.default_values:
+                refuse_other_width(len(values), columns, f"row {number}")
             given = dict(zip((c.column_id for c in columns), values, strict=False))
             cells: list[Source] = []
             for column in table.columns:
@@ -184,7 +177,7 @@ class RowBuilder:
                         cells.append(_null)
                         keys_are_generated &= not column.primary_key
                         continue
-                    value = self.default_tree(column.default, column.data_type)
+                    value = parse_default(column.default)
                     keys_are_generated &= not column.primary_key or is_generated(column.default)
                 else:
                     keys_are_generated &= not column.primary_key

@@ -22,7 +22,8 @@ from kalamdb_lab.model.datatypes import BIGINT, TEXT, StorageValue
 from kalamdb_lab.model.entities import StorageDef
 from kalamdb_lab.model.ids import checked_name
 from kalamdb_lab.model.segments import SegmentMeta
-from kalamdb_lab.partitions.commit_log import Commit, CommitLog
+from kalamdb_lab.partitions.commit import Commit
+from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.segments.base_directory import claiming, lies_within, release

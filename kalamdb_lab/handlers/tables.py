@@ -25,7 +25,8 @@ from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.jobs import JobKind
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind, TableOptions
 from kalamdb_lab.model.values import from_storage, storage_converter
-from kalamdb_lab.partitions.commit_log import Commit, CommitLog
+from kalamdb_lab.partitions.commit import Commit
+from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.query.constants import own_function, source_of
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request

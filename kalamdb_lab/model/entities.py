@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from kalamdb_lab.model.roles import Role
 
-
 MASK = "***"
 """What stands where a secret is."""
 

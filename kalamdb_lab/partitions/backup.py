@@ -12,16 +12,9 @@ from kalamdb_lab.arrow.arrays import storage_from_array
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import TableDef, TableKind
-from kalamdb_lab.partitions.partition import (
-    SEQ_FIELD,
-    Partition,
-    Removal,
-    decode_removed,
-    encode_removed,
-    fold_rows,
-    owners,
-)
+from kalamdb_lab.partitions.partition import SEQ_FIELD, Partition, fold_rows
 from kalamdb_lab.partitions.payload import Row
+from kalamdb_lab.partitions.removals import Removal, decode_removed, encode_removed, owners
 from kalamdb_lab.partitions.segment_home import SegmentHome
 from kalamdb_lab.segments.backup_file import (
     CopiedFile,

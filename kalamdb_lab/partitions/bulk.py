@@ -8,7 +8,7 @@ import pyarrow as pa
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import TableDef
-from kalamdb_lab.partitions.commit_log import Commit
+from kalamdb_lab.partitions.commit import Commit
 from kalamdb_lab.partitions.partition import SEQ_FIELD
 from kalamdb_lab.partitions.segment_home import SegmentHome
 

@@ -13,7 +13,7 @@ from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.partitions.bulk import SEGMENT_ROWS
 from kalamdb_lab.partitions.commit_log import CommitLog, Definition
-from kalamdb_lab.partitions.partition import Removal, decode_removed, encode_removed
+from kalamdb_lab.partitions.removals import Removal, decode_removed, encode_removed
 from kalamdb_lab.partitions.segment_home import SegmentHome
 from kalamdb_lab.segments.reader import SegmentReader
 from kalamdb_lab.store.log import EntryKind, ListedSegment

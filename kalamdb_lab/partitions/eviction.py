@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kalamdb_lab.model.ids import PartitionKey
-from kalamdb_lab.partitions.commit_log import Commit, CommitLog
+from kalamdb_lab.partitions.commit import Commit
+from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.payload import encode_evicted
 from kalamdb_lab.store.log import EntryKind
 

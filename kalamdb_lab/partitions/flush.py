@@ -8,14 +8,9 @@ from dataclasses import dataclass
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.partitions.commit_log import CommitLog, Definition
-from kalamdb_lab.partitions.partition import (
-    Removal,
-    decode_removed,
-    encode_removed,
-    fold_rows,
-    owners,
-)
+from kalamdb_lab.partitions.partition import fold_rows
 from kalamdb_lab.partitions.payload import encode_flush
+from kalamdb_lab.partitions.removals import Removal, decode_removed, encode_removed, owners
 from kalamdb_lab.partitions.segment_home import SegmentHome
 from kalamdb_lab.store.log import EntryKind, WriteTransaction
 

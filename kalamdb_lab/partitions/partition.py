@@ -7,63 +7,35 @@ the state of a process is always the log up to one number.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from kalamdb_lab.arrow.arrays import array_from_storage
 from kalamdb_lab.arrow.schemas import field_for
 from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
-from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, TableDef
 from kalamdb_lab.partitions.payload import Row, RowChanges, decode_rows
+from kalamdb_lab.partitions.removals import (
+    Removal,
+    SegmentView,
+    SeqNumbers,
+    Seqs,
+    holds,
+    owners,
+    view_of,
+)
 from kalamdb_lab.segments.versions import converted, converted_value
-from kalamdb_lab.store.log import ListedSegment, ReadTransaction, RemovedVersions
-
-Seqs = npt.NDArray[np.int64]
+from kalamdb_lab.store.log import ListedSegment, ReadTransaction
 
 _NO_SEQS: Seqs = np.empty(0, np.int64)
 _MANY_CHUNKS = 16
 _revisions = itertools.count()
 SEQ_FIELD = pa.field("_seq", pa.int64(), nullable=False)
-
-
-SeqNumbers = Callable[[SegmentMeta, TableDef], Seqs]
-"""All ``_seq`` of a segment, ascending: `SegmentReader.seq_numbers`."""
-
-
-class Removal(NamedTuple):
-    """When a version was removed, and whether its row was deleted rather than replaced.
-
-    ``hot`` is true if the version was a hot row then, so that no segment holds it.
-    """
-
-    at_seq: int
-    deleted: bool
-    hot: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentView:
-    """A segment as one snapshot sees it.
-
-    Attributes
-    ----------
-    removed : (n,) int64, ascending
-        All versions that a plain read leaves out.
-    deleted : (m,) int64, ascending
-        Those of them that were deleted: what ``_deleted`` shows.
-    """
-
-    meta: SegmentMeta
-    removed: Seqs
-    deleted: Seqs
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +180,9 @@ class Partition:
             return True
         for view in self.segment_views(table):
             meta = view.meta
-            if meta.min_seq <= seq <= meta.max_seq and not _holds(view.removed, seq):
+            if meta.min_seq <= seq <= meta.max_seq and not holds(view.removed, seq):
                 is_whole = meta.max_seq - meta.min_seq + 1 == meta.row_count
-                if is_whole or _holds(self._seq_numbers(meta, table), seq):
+                if is_whole or holds(self._seq_numbers(meta, table), seq):
                     return True
         return False
 
@@ -225,7 +197,7 @@ class Partition:
         if self._views is None:
             fresh = owners(self.removed, self.segments.values(), self._seq_numbers, table)
             self._views = [
-                _view(listed, fresh.get(segment_id, {}))
+                view_of(listed, fresh.get(segment_id, {}))
                 for segment_id, listed in self.segments.items()
             ]
         return self._views
@@ -300,67 +272,6 @@ def key_reader(table: TableDef, version: int) -> Callable[[Row], StorageValue]:
                 row[at], old.data_type, key.data_type, column=key.name
             )
     raise AssertionError("a primary key cannot be dropped")
-
-
-def owners(
-    removals: Mapping[int, Removal],
-    segments: Iterable[ListedSegment],
-    seq_numbers: SeqNumbers,
-    table: TableDef,
-) -> dict[int, dict[int, Removal]]:
-    """Return for each segment the removals of versions that it holds.
-
-    The range of a segment may have holes in which versions of another one lie, so bounds decide
-    only when they name one segment, or one without holes; else the numbers are looked up.
-    """
-    metas = [listed.meta for listed in segments]
-    found: dict[int, dict[int, Removal]] = {}
-    for seq, removal in removals.items():
-        if removal.hot:
-            continue
-        candidates = [meta for meta in metas if meta.min_seq <= seq <= meta.max_seq]
-        if len(candidates) > 1:
-            whole = [m for m in candidates if m.max_seq - m.min_seq + 1 == m.row_count]
-            candidates = whole or [m for m in candidates if _holds(seq_numbers(m, table), seq)]
-        for meta in candidates[:1]:
-            found.setdefault(meta.segment_id, {})[seq] = removal
-    return found
-
-
-def _holds(seqs: Seqs, seq: int) -> bool:
-    at = int(np.searchsorted(seqs, seq))
-    return at < len(seqs) and int(seqs[at]) == seq
-
-
-def _view(listed: ListedSegment, fresh: Mapping[int, Removal]) -> SegmentView:
-    removed = np.frombuffer(listed.removed.seqs, np.int64)
-    deleted = removed[np.frombuffer(listed.removed.deleted, np.uint8).astype(bool)]
-    if fresh:
-        gone = [seq for seq, removal in fresh.items() if removal.deleted]
-        removed = np.union1d(removed, np.fromiter(fresh, np.int64, len(fresh)))
-        deleted = np.union1d(deleted, np.array(gone, np.int64))
-    return SegmentView(listed.meta, removed, deleted)
-
-
-def encode_removed(removals: dict[int, Removal]) -> RemovedVersions:
-    """Return removals as the blobs of a segment's list."""
-    seqs = sorted(removals)
-    return RemovedVersions(
-        np.array(seqs, np.int64).tobytes(),
-        np.array([removals[seq].at_seq for seq in seqs], np.int64).tobytes(),
-        np.array([removals[seq].deleted for seq in seqs], np.uint8).tobytes(),
-    )
-
-
-def decode_removed(removed: RemovedVersions) -> dict[int, Removal]:
-    """Return a segment's list as removals by version."""
-    seqs = np.frombuffer(removed.seqs, np.int64).tolist()
-    at = np.frombuffer(removed.removed_at, np.int64).tolist()
-    deleted = np.frombuffer(removed.deleted, np.uint8).tolist()
-    return {
-        seq: Removal(at_seq, bool(flag))
-        for seq, at_seq, flag in zip(seqs, at, deleted, strict=True)
-    }
 
 
 def fold_rows(table: TableDef, rows: list[tuple[int, int, Row]]) -> pa.Table:

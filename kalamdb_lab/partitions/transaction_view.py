@@ -6,32 +6,15 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from kalamdb_lab.clock import Clock
 from kalamdb_lab.model.ids import PartitionKey
-from kalamdb_lab.model.tables import TableDef
-from kalamdb_lab.partitions.partition import Partition, SeqNumbers, loaded
-from kalamdb_lab.partitions.payload import Row, RowChanges
+from kalamdb_lab.partitions.commit import StagedCommit, StagedRows
+from kalamdb_lab.partitions.partition import Partition, loaded
+from kalamdb_lab.partitions.removals import SeqNumbers
 from kalamdb_lab.store.log import Store
 
 _numbers = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class StagedRows:
-    """What one statement of a transaction changed in one partition.
-
-    Attributes
-    ----------
-    first_seq : int
-        The number of its first row within the transaction. COMMIT gives it another one.
-    """
-
-    partition: PartitionKey
-    table: TableDef
-    first_seq: int
-    changes: RowChanges
 
 
 class TransactionView:
@@ -106,31 +89,6 @@ class TransactionView:
     def close(self) -> None:
         """Let go of the snapshot."""
         self._held.close()
-
-
-class StagedCommit:
-    """The commit of one statement inside a transaction; see `commit_log.Commit`."""
-
-    def __init__(self, at_us: int, last_seq: int) -> None:
-        self.at_us = at_us
-        self.last_seq = last_seq
-        self.rows: list[StagedRows] = []
-
-    def append_rows(
-        self,
-        partition: PartitionKey,
-        table: TableDef,
-        rows: Sequence[Row],
-        *,
-        replaces: Sequence[int] = (),
-        deleted: Sequence[int] = (),
-    ) -> int:
-        """Stage row versions and removals; return the number of the first, for now."""
-        first = self.last_seq + 1
-        changes = RowChanges(table.schema_version, list(rows), list(replaces), list(deleted))
-        self.rows.append(StagedRows(partition, table, first, changes))
-        self.last_seq += len(rows) + len(deleted)
-        return first
 
 
 def _of(staged: StagedRows, table_key: int) -> bool:

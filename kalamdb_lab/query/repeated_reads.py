@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import TableDef
-from kalamdb_lab.partitions.partition import Seqs
+from kalamdb_lab.partitions.removals import Seqs
 from kalamdb_lab.segments.cache import SegmentCache
 from kalamdb_lab.segments.reader import SegmentReader
 

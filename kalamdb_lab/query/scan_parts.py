@@ -11,7 +11,8 @@ import pyarrow as pa
 from kalamdb_lab.arrow.arrays import array_from_storage
 from kalamdb_lab.model.datatypes import TEXT
 from kalamdb_lab.model.tables import TableDef
-from kalamdb_lab.partitions.partition import PartitionSnapshot, SegmentView, Seqs
+from kalamdb_lab.partitions.partition import PartitionSnapshot
+from kalamdb_lab.partitions.removals import SegmentView, Seqs
 from kalamdb_lab.query.relations import ArrowPart, BoundPredicate, ParquetPart, Part, ScanRequest
 from kalamdb_lab.segments.layout import SEQ_FIELD_ID
 from kalamdb_lab.segments.pruning import Predicate as SegmentPredicate

@@ -11,7 +11,8 @@ from kalamdb_lab.clock import Clock
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.commit_log import CommitLog
-from kalamdb_lab.partitions.partition import PartitionSnapshot, SegmentView
+from kalamdb_lab.partitions.partition import PartitionSnapshot
+from kalamdb_lab.partitions.removals import SegmentView
 from kalamdb_lab.query.duck import COUNTS_ARROW_ROWS
 from kalamdb_lab.query.registered_scans import RegisteredScans
 from kalamdb_lab.query.relation_keys import (

@@ -19,7 +19,8 @@ from kalamdb_lab.errors import AlreadyExistsError, NotSupportedError, StorageErr
 from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, PartitionKey, TableId
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.backup import PartitionCopier, PartitionRestorer, RestoredPartition
-from kalamdb_lab.partitions.commit_log import Commit, CommitLog
+from kalamdb_lab.partitions.commit import Commit
+from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.leases import Leases
 from kalamdb_lab.partitions.partition import loaded
 from kalamdb_lab.partitions.segment_home import SegmentHome

@@ -21,12 +21,12 @@ from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
 from kalamdb_lab.partitions.bulk import append_bulk
-from kalamdb_lab.partitions.commit_log import Commit, CommitLog, RowCommit
+from kalamdb_lab.partitions.commit import Commit, RowCommit, StagedRows
+from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.eviction import evict_expired
 from kalamdb_lab.partitions.partition import fold_rows
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.partitions.segment_home import SegmentHome
-from kalamdb_lab.partitions.transaction_view import StagedRows
 from kalamdb_lab.tables.keys import (
     KeyLookup,
     duplicate_key,

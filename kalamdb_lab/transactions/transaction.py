@@ -13,9 +13,10 @@ from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import TableDef, TableKind
+from kalamdb_lab.partitions.commit import StagedRows
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.leases import Leases
-from kalamdb_lab.partitions.transaction_view import StagedRows, TransactionView
+from kalamdb_lab.partitions.transaction_view import TransactionView
 from kalamdb_lab.tables.keys import shown
 from kalamdb_lab.tables.writing import TableWriter
 
