@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kalamdb_lab.authorization.gateway import KIND_NEEDS, Needs
+
 ROOT = Path(__file__).parents[2]
 LOADED = re.compile(
     r"""<(?:script|img|iframe|link|source|embed)\b[^>]*?\b(?:src|href)=["']?(?:https?:)?//"""
@@ -44,3 +46,19 @@ def test_no_page_asks_a_foreign_host(site: Path) -> None:
         text = page.read_text("utf-8").replace('<link rel="canonical"', "<canonical")
         for pattern in (LOADED, IMPORTED, DIAGRAM):
             assert pattern.search(text) is None, (page, pattern.pattern)
+
+
+def test_the_language_page_lists_every_statement_and_the_role_it_needs() -> None:
+    """The table of statements says what authorization does."""
+    text = (ROOT / "docs" / "sql.md").read_text("utf-8")
+    listed = dict(
+        re.findall(r"^\| `([A-Z ]+)` \| (user|service|dba|system) \|", text, re.MULTILINE)
+    )
+    lowest = {
+        Needs.NOTHING: "user",
+        Needs.MAINTENANCE: "service",
+        Needs.DDL: "dba",
+        Needs.ADMINISTRATION: "dba",
+        Needs.USERS: "system",
+    }
+    assert listed == {kind: lowest[needs] for kind, needs in KIND_NEEDS.items()}

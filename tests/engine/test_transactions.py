@@ -1,35 +1,23 @@
-"""Section 7 of the language: snapshot isolation, own writes, and the first committer wins."""
+"""Transactions of one session: own writes, a fixed moment, all or nothing, and what is refused."""
 
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from tracks_table import TRACKS, rows_of
 
-import kalamdb_lab as kalam
 from kalamdb_lab.engine.session import Session
 
 
 @pytest.fixture
 def tracks(s: Session) -> Session:
     """Hot row 4, and rows 1 to 3 in a segment."""
-    s.execute_script(
-        """CREATE TABLE tracks (id INT PRIMARY KEY, title TEXT NOT NULL);
-        INSERT INTO tracks VALUES (1, 'Dawn'), (2, 'Hill'), (3, 'Rain');
-        STORAGE FLUSH TABLE tracks;
-        INSERT INTO tracks VALUES (4, 'Tide')"""
-    )
+    s.execute_script(TRACKS)
     return s
-
-
-def _rows(session: Session, table: str = "tracks") -> list[tuple[Any, ...]]:
-    return session.execute(f"SELECT * FROM {table} ORDER BY 1").rows()
 
 
 @pytest.mark.parametrize("begin", ["BEGIN", "BEGIN TRANSACTION", "BEGIN WORK", "START TRANSACTION"])
@@ -40,11 +28,11 @@ def test_every_spelling_begins_and_commits(tracks: Session, begin: str, end: str
     tracks.execute("INSERT INTO tracks VALUES (9, 'Fog')")
     assert tracks.execute(end).rows() == [("Committed 1 row",)]
     assert not tracks.in_transaction
-    assert len(_rows(tracks)) == 5
+    assert len(rows_of(tracks)) == 5
 
 
 def test_own_writes_are_read_and_nobody_else_reads_them(tracks: Session, dora: Session) -> None:
-    before = _rows(dora)
+    before = rows_of(dora)
     tracks.execute("BEGIN")
     tracks.execute("UPDATE tracks SET title = 'Dusk' WHERE id = 1")
     tracks.execute("INSERT INTO tracks VALUES (5, 'Fog')")
@@ -58,9 +46,9 @@ def test_own_writes_are_read_and_nobody_else_reads_them(tracks: Session, dora: S
         "SELECT a.id FROM tracks a JOIN tracks b ON a.id = b.id AND b.id > 4": [(5,)],
     }.items():
         assert tracks.execute(query).rows() == expected, query
-    assert _rows(dora) == before
+    assert rows_of(dora) == before
     tracks.execute("COMMIT")
-    assert _rows(dora) == own
+    assert rows_of(dora) == own
 
 
 def test_reads_stay_at_the_moment_of_begin(tracks: Session, dora: Session) -> None:
@@ -71,24 +59,24 @@ def test_reads_stay_at_the_moment_of_begin(tracks: Session, dora: Session) -> No
         INSERT INTO other VALUES (1); DELETE FROM tracks WHERE id = 4; STORAGE FLUSH TABLE tracks;
         STORAGE COMPACT TABLE tracks; CREATE NAMESPACE later"""
     )
-    assert _rows(tracks) == [(1, "Dawn"), (2, "Hill"), (3, "Rain"), (4, "Tide")]
-    assert _rows(tracks, "other") == []
+    assert rows_of(tracks) == [(1, "Dawn"), (2, "Hill"), (3, "Rain"), (4, "Tide")]
+    assert rows_of(tracks, "other") == []
     assert tracks.execute("SELECT count(*) FROM tracks WHERE title = 'X'").rows() == [(0,)]
     names = "SELECT namespace_id FROM system.namespaces WHERE namespace_id = 'later'"
     assert tracks.execute(names).rows() == []
     tracks.execute("COMMIT")
-    assert _rows(tracks) == [(1, "X"), (2, "X"), (3, "Rain"), (5, "Fog")]
+    assert rows_of(tracks) == [(1, "X"), (2, "X"), (3, "Rain"), (5, "Fog")]
     assert tracks.execute(names).rows() == [("later",)]
 
 
 def test_rollback_leaves_nothing(tracks: Session) -> None:
-    before, position = _rows(tracks), tracks.position
+    before, position = rows_of(tracks), tracks.position
     tracks.execute("BEGIN")
     tracks.execute("DELETE FROM tracks WHERE true")
     tracks.execute("INSERT INTO tracks VALUES (7, 'Fog')")
-    assert _rows(tracks) == [(7, "Fog")]
+    assert rows_of(tracks) == [(7, "Fog")]
     assert tracks.execute("ROLLBACK").rows() == [("Rolled back",)]
-    assert _rows(tracks) == before
+    assert rows_of(tracks) == before
     assert tracks.position == position
 
 
@@ -103,106 +91,7 @@ def test_a_failing_statement_is_undone_alone(tracks: Session, refused: Any) -> N
     assert refused(tracks, "INSERT INTO tracks VALUES ('six', 'Ice')").code == "TYPE_MISMATCH"
     assert tracks.in_transaction
     tracks.execute("COMMIT")
-    assert [row[0] for row in _rows(tracks)] == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize(
-    ("mine", "theirs", "message"),
-    [
-        (
-            "UPDATE tracks SET title = 'a' WHERE id = 1",
-            "UPDATE tracks SET title = 'b' WHERE id = 1",
-            "Conflict: studio.tracks id = 1 was changed since this transaction began; run it again",
-        ),
-        (
-            "DELETE FROM tracks WHERE id = 2",
-            "DELETE FROM tracks WHERE id = 2",
-            "Conflict: studio.tracks id = 2 was changed since this transaction began; run it again",
-        ),
-        (
-            "DELETE FROM tracks WHERE id = 4",
-            "UPDATE tracks SET title = 'b' WHERE id = 4; STORAGE FLUSH TABLE tracks",
-            "Conflict: studio.tracks id = 4 was changed since this transaction began; run it again",
-        ),
-        (
-            "UPDATE tracks SET title = 'a' WHERE id = 3",
-            "DELETE FROM tracks WHERE id = 3; STORAGE COMPACT TABLE tracks",
-            "Conflict: studio.tracks id = 3 was changed since this transaction began; run it again",
-        ),
-        (
-            "INSERT INTO tracks VALUES (41, 'a')",
-            "INSERT INTO tracks VALUES (41, 'b')",
-            "Conflict: primary key id = 41 of studio.tracks was taken since this transaction "
-            "began; run it again",
-        ),
-        (
-            "UPDATE tracks SET title = 'a' WHERE id = 1",
-            "ALTER TABLE tracks ADD COLUMN genre TEXT",
-            "Conflict: studio.tracks was altered since this transaction began; run it again",
-        ),
-        (
-            "UPDATE tracks SET title = 'a' WHERE id = 1",
-            "DROP TABLE tracks",
-            "Conflict: studio.tracks was dropped since this transaction began; run it again",
-        ),
-    ],
-)
-def test_the_first_committer_wins(
-    tracks: Session, dora: Session, refused: Any, mine: str, theirs: str, message: str
-) -> None:
-    tracks.execute("BEGIN")
-    tracks.execute(mine)
-    dora.execute_script(theirs)
-    error = refused(tracks, "COMMIT")
-    assert (error.code, str(error)) == ("CONFLICT", message)
-    assert not tracks.in_transaction
-    if "DROP" not in theirs:
-        assert "a" not in [row[1] for row in _rows(tracks)]
-
-
-@pytest.mark.parametrize(
-    ("mine", "theirs"),
-    [
-        (
-            "UPDATE tracks SET title = 'a' WHERE id = 1",
-            "UPDATE tracks SET title = 'b' WHERE id = 2",
-        ),
-        ("INSERT INTO tracks VALUES (41, 'a')", "INSERT INTO tracks VALUES (42, 'b')"),
-        ("DELETE FROM tracks WHERE id = 4", "STORAGE FLUSH TABLE tracks"),
-        ("UPDATE tracks SET title = 'a' WHERE id = 1", "STORAGE COMPACT TABLE tracks"),
-        ("SELECT * FROM tracks", "DELETE FROM tracks WHERE true"),
-    ],
-)
-def test_what_does_not_clash_commits(
-    tracks: Session, dora: Session, mine: str, theirs: str
-) -> None:
-    tracks.execute("BEGIN")
-    tracks.execute(mine)
-    dora.execute(theirs)
-    tracks.execute("COMMIT")
-
-
-def test_rows_without_a_key_clash_too(s: Session, dora: Session, refused: Any) -> None:
-    s.execute("CREATE TABLE notes (n INT)")
-    s.execute("INSERT INTO notes VALUES (1), (2)")
-    s.execute("BEGIN")
-    s.execute("DELETE FROM notes WHERE n = 1")
-    dora.execute("UPDATE notes SET n = 3 WHERE n = 1")
-    assert str(refused(s, "COMMIT")) == (
-        "Conflict: a row of studio.notes was changed since this transaction began; run it again"
-    )
-    assert _rows(s, "notes") == [(2,), (3,)]
-
-
-def test_a_key_may_be_given_up_and_taken_again(tracks: Session, dora: Session) -> None:
-    tracks.execute("BEGIN")
-    tracks.execute("DELETE FROM tracks WHERE id = 1")
-    tracks.execute("INSERT INTO tracks VALUES (1, 'Noon')")
-    tracks.execute(
-        "INSERT INTO tracks VALUES (4, 'Ebb') ON CONFLICT (id) DO UPDATE SET title = 'Ebb'"
-    )
-    tracks.execute("COMMIT")
-    assert _rows(dora) == [(1, "Noon"), (2, "Hill"), (3, "Rain"), (4, "Ebb")]
+    assert [row[0] for row in rows_of(tracks)] == [1, 2, 3, 4, 5]
 
 
 def test_what_a_transaction_changed_twice_is_committed_once(tracks: Session, dora: Session) -> None:
@@ -216,7 +105,7 @@ def test_what_a_transaction_changed_twice_is_committed_once(tracks: Session, dor
     tracks.execute("COMMIT")
     for step in ("SELECT 1", "STORAGE FLUSH TABLE tracks", "STORAGE COMPACT TABLE tracks"):
         dora.execute(step)
-        assert _rows(dora) == [(1, "Smog"), (2, "Hill"), (3, "Rain"), (4, "Tide"), (5, "Haze")]
+        assert rows_of(dora) == [(1, "Smog"), (2, "Hill"), (3, "Rain"), (4, "Tide"), (5, "Haze")]
 
 
 def test_the_state_of_the_transaction_is_told(tracks: Session, refused: Any) -> None:
@@ -229,7 +118,7 @@ def test_the_state_of_the_transaction_is_told(tracks: Session, refused: Any) -> 
     assert error.code == "TRANSACTION_STATE"
     assert str(error) == "A transaction is already active; COMMIT or ROLLBACK it first"
     tracks.execute("COMMIT")
-    assert len(_rows(tracks)) == 5, "the first one stayed open"
+    assert len(rows_of(tracks)) == 5, "the first one stayed open"
 
 
 @pytest.mark.parametrize(
@@ -284,23 +173,23 @@ def test_what_is_no_part_of_the_language(s: Session, refused: Any, sql: str, mes
 def test_a_script_that_fails_rolls_back_only_what_it_began(tracks: Session, refused: Any) -> None:
     refused(tracks, "BEGIN; INSERT INTO tracks VALUES (5, 'Fog'); SELECT nope FROM tracks")
     assert not tracks.in_transaction
-    assert len(_rows(tracks)) == 4
+    assert len(rows_of(tracks)) == 4
     tracks.execute("BEGIN")
     tracks.execute("INSERT INTO tracks VALUES (5, 'Fog')")
     refused(tracks, "INSERT INTO tracks VALUES (6, 'Ice'); SELECT nope FROM tracks")
     assert tracks.in_transaction
     tracks.execute("COMMIT")
-    assert len(_rows(tracks)) == 6
+    assert len(rows_of(tracks)) == 6
 
 
 def test_a_with_block_is_a_transaction(tracks: Session) -> None:
     with tracks.transaction():
         tracks.execute("INSERT INTO tracks VALUES (5, 'Fog')")
-    assert len(_rows(tracks)) == 5
+    assert len(rows_of(tracks)) == 5
     with pytest.raises(ZeroDivisionError), tracks.transaction():
         tracks.execute("INSERT INTO tracks VALUES (6, 'Ice')")
         1 / 0  # noqa: B018
-    assert len(_rows(tracks)) == 5
+    assert len(rows_of(tracks)) == 5
     assert not tracks.in_transaction
 
 
@@ -312,7 +201,7 @@ def test_the_end_of_the_session_rolls_back(studio: Any, tracks: Session) -> None
     abandoned.execute("BEGIN; INSERT INTO tracks VALUES (6, 'Ice')")
     del abandoned
     gc.collect()
-    assert len(_rows(tracks)) == 4
+    assert len(rows_of(tracks)) == 4
 
 
 def test_execute_as_writes_into_the_transaction(s: Session, mia: Session) -> None:
@@ -320,24 +209,11 @@ def test_execute_as_writes_into_the_transaction(s: Session, mia: Session) -> Non
     s.execute("BEGIN")
     s.execute("EXECUTE AS USER 'mia' (INSERT INTO diary VALUES (1, 'for mia'))")
     assert s.execute("EXECUTE AS USER 'mia' (SELECT line FROM diary)").rows() == [("for mia",)]
-    assert _rows(s, "diary") == []
-    assert _rows(mia, "diary") == []
+    assert rows_of(s, "diary") == []
+    assert rows_of(mia, "diary") == []
     assert s.execute("SELECT user_id FROM all_users('diary')").rows() == [("mia",)]
     s.execute("COMMIT")
-    assert _rows(mia, "diary") == [(1, "for mia")]
-
-
-def test_a_right_lost_before_commit_stops_it(s: Session, sven: Session, refused: Any) -> None:
-    s.execute("CREATE TABLE plans (n INT)")
-    sven.execute("BEGIN; INSERT INTO plans VALUES (1)")
-    s.execute("ALTER USER 'sven' SET ROLE user")
-    try:
-        assert refused(sven, "COMMIT").code == "PERMISSION_DENIED"
-        assert _rows(s, "plans") == []
-    finally:
-        s.execute("ALTER USER 'sven' SET ROLE service")
-    sven.execute("BEGIN; INSERT INTO plans VALUES (2); COMMIT")
-    assert _rows(s, "plans") == [(2,)]
+    assert rows_of(mia, "diary") == [(1, "for mia")]
 
 
 def test_dataframes_of_any_size_take_part(tracks: Session, dora: Session) -> None:
@@ -345,48 +221,12 @@ def test_dataframes_of_any_size_take_part(tracks: Session, dora: Session) -> Non
     tracks.execute("BEGIN")
     tracks.insert("tracks", many)
     assert tracks.execute("SELECT count(*) FROM tracks").rows() == [(34,)]
-    assert len(_rows(dora)) == 4
+    assert len(rows_of(dora)) == 4
     tracks.execute("ROLLBACK")
-    assert len(_rows(dora)) == 4
+    assert len(rows_of(dora)) == 4
     with tracks.transaction():
         tracks.insert("tracks", many)
-    assert len(_rows(dora)) == 34
-
-
-def test_writers_in_transactions_do_not_block_each_other(studio: Any, tracks: Session) -> None:
-    other = studio.session()
-    tracks.execute("BEGIN; INSERT INTO tracks VALUES (5, 'Fog')")
-    other.execute("BEGIN; INSERT INTO tracks VALUES (6, 'Ice')")
-    tracks.execute("COMMIT")
-    other.execute("COMMIT")
-    assert [row[0] for row in _rows(tracks)] == [1, 2, 3, 4, 5, 6]
-
-
-def test_a_busy_commit_can_be_tried_again(tmp_path: Path) -> None:
-    path = tmp_path / "lab.kalam"
-    path.mkdir()
-    (path / "kalam.toml").write_text("busy_timeout_s = 0.05")
-    with kalam.open(path) as db:
-        session = db.session()
-        session.execute("CREATE TABLE t (n INT)")
-        session.execute("BEGIN; INSERT INTO t VALUES (1)")
-        locked, done = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with db._context.store.write():
-                locked.set()
-                done.wait(10)
-
-        holder = threading.Thread(target=hold)
-        holder.start()
-        locked.wait(10)
-        with pytest.raises(kalam.KalamError, match="The database is busy; try again"):
-            session.execute("COMMIT")
-        done.set()
-        holder.join()
-        assert session.in_transaction
-        session.execute("COMMIT")
-        assert session.execute("SELECT n FROM t").rows() == [(1,)]
+    assert len(rows_of(dora)) == 34
 
 
 def test_many_transactions_leave_no_thread_behind(tracks: Session) -> None:
@@ -396,62 +236,6 @@ def test_many_transactions_leave_no_thread_behind(tracks: Session) -> None:
         tracks.execute("SELECT count(*) FROM tracks")
         tracks.execute("ROLLBACK")
     assert threading.active_count() == before
-
-
-TRANSFER = """
-import random, sys
-import kalamdb_lab as kalam
-session = kalam.open(sys.argv[1]).session()
-chosen = random.Random(int(sys.argv[2]))
-for _ in range(40):
-    giver, taker = chosen.sample(range(5), 2)
-    try:
-        with session.transaction():
-            (balance,), = session.execute("SELECT cents FROM accounts WHERE id = ?", [giver])
-            if balance >= 10:
-                session.execute("UPDATE accounts SET cents = cents - 10 WHERE id = ?", [giver])
-                session.execute("UPDATE accounts SET cents = cents + 10 WHERE id = ?", [taker])
-                session.execute("INSERT INTO transfers (giver) VALUES (?)", [giver])
-    except kalam.KalamError as error:
-        assert error.code in ("CONFLICT", "BUSY"), error
-    (total,), = session.execute("SELECT sum(cents) FROM accounts").rows()
-    assert total == 500, total
-print("done")
-"""
-
-
-@pytest.mark.slow
-def test_money_moved_by_two_processes_is_neither_lost_nor_made(tmp_path: Path) -> None:
-    path = tmp_path / "lab.kalam"
-    with kalam.open(path) as db:
-        db.session().execute_script(
-            """CREATE TABLE accounts (id INT PRIMARY KEY, cents BIGINT);
-            INSERT INTO accounts VALUES (0, 100), (1, 100), (2, 100), (3, 100), (4, 100);
-            CREATE TABLE transfers (id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(), giver INT)"""
-        )
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", TRANSFER, str(path), str(seed)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for seed in (1, 2)
-    ]
-    with kalam.open(path) as db:
-        session = db.session()
-        for _ in range(10):
-            session.execute("STORAGE FLUSH TABLE accounts")
-            assert session.execute("SELECT sum(cents) FROM accounts").rows() == [(500,)]
-    for worker in workers:
-        out, _ = worker.communicate(timeout=120)
-        assert out.strip() == "done"
-    with kalam.open(path) as db:
-        session = db.session()
-        session.execute("STORAGE COMPACT TABLE accounts")
-        assert session.execute("SELECT sum(cents), min(cents) >= 0 FROM accounts").rows() == [
-            (500, True)
-        ]
-        assert session.execute("SELECT count(*) FROM transfers").rows()[0][0] > 0
 
 
 def test_many_rows_of_a_transaction_become_a_segment(tracks: Session, dora: Session) -> None:

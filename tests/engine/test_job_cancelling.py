@@ -1,0 +1,221 @@
+"""Jobs that are cancelled or interrupted stop at a safe point; until then they show progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from job_runs import log_of, manager, process, put, run, running, tell
+
+from kalamdb_lab.engine.session import Session
+from kalamdb_lab.errors import JobStateError, KalamError, StorageError
+from kalamdb_lab.jobs.manager import JobCancelledError, JobRun
+from kalamdb_lab.model.jobs import JobStatus
+
+
+@pytest.fixture
+def t(fresh: Any) -> Session:
+    s: Session = fresh.session()
+    s.execute("CREATE TABLE t (id INT PRIMARY KEY, body TEXT)")
+    s.execute("INSERT INTO t VALUES (1, 'one'), (2, 'two')")
+    return s
+
+
+# --- cancelling -----------------------------------------------------------------------------------
+
+
+def test_only_jobs_that_are_not_at_their_end_can_be_cancelled(t: Session, refused: Any) -> None:
+    error = refused(t, "KILL JOB 'FL-9kQ2xa'")
+    assert (error.code, str(error)) == ("NOT_FOUND", "Job 'FL-9kQ2xa' not found")
+    assert len(str(refused(t, f"KILL JOB '{'x' * 9_000}'"))) < 100
+    ((job_id, *_),) = t.execute("FLUSH TABLE t").rows()
+    for verb in ("KILL", "CANCEL"):
+        error = refused(t, f"{verb} JOB '{job_id}'")
+        assert (error.code, str(error)) == (
+            "JOB_STATE",
+            f"Job '{job_id}' is already completed and cannot be cancelled",
+        )
+
+
+@pytest.mark.parametrize("status", [JobStatus.NEW, JobStatus.QUEUED])
+def test_a_waiting_job_is_cancelled_and_does_nothing(
+    t: Session, fresh: Any, refused: Any, status: JobStatus
+) -> None:
+    put(fresh, status)
+    assert refused(t, "FLUSH TABLE t").code == "JOB_RUNNING"
+    assert t.execute("CANCEL JOB 'FL-waiting1'").rows() == [("Job 'FL-waiting1' cancelled",)]
+    job = manager(fresh).job("FL-waiting1")
+    assert (job.status, job.message) == (JobStatus.CANCELLED, "Cancelled by 'root'")
+    assert t.execute("FLUSH TABLE t").rows()[0][3] == "completed"
+
+
+def test_a_running_job_of_another_thread_stops_at_its_next_safe_point(
+    t: Session, fresh: Any, refused: Any
+) -> None:
+    with running(manager(fresh)) as (job_id, ends):
+        t.execute(f"KILL JOB '{job_id}'")
+        assert str(refused(t, f"KILL JOB '{job_id}'")) == (
+            f"Job '{job_id}' is already cancelled and cannot be cancelled"
+        )
+    (job,) = ends
+    assert (job.job_id, job.status, job.message) == (
+        job_id, JobStatus.CANCELLED, "Cancelled by 'root'",
+    )  # fmt: skip
+    assert job == manager(fresh).job(job_id)
+    assert log_of(fresh)[1:] == [f"[{job_id}] WARN - Cancelled: by 'root'"]
+
+
+def test_a_running_job_of_another_process_stops_too(t: Session, fresh: Any) -> None:
+    with process(fresh.database.path) as (other, job_id):
+        tell(other, "check")
+        t.execute(f"KILL JOB '{job_id}'")
+        tell(other, "check")
+        assert other.stdout is not None
+        assert other.stdout.readline() == "cancelled Cancelled by 'root'\n"
+
+
+def test_a_job_looks_for_its_cancellation_within_one_statement(fresh: Any, opener: Any) -> None:
+    """A statement looks for commits of others once; a job that goes on for long looks again."""
+    other = opener(Path(fresh.database.path), fresh.clock)
+
+    def work(run: JobRun) -> str:
+        run.check()
+        other.session().execute(f"KILL JOB '{run.job_id}'")
+        run.check()
+        return "Done"
+
+    with fresh.database._context.log.statement():
+        job = run(manager(fresh), work)
+    assert (job.status, job.message) == (JobStatus.CANCELLED, "Cancelled by 'root'")
+    other.database.close()
+
+
+def test_a_job_that_is_past_its_last_safe_point_stays_cancelled_and_tells(fresh: Any) -> None:
+    jobs = manager(fresh)
+
+    def work(run: JobRun) -> str:
+        jobs.cancel(run.job_id, by="dora")
+        return "Flushed 2 rows into 1 segment"
+
+    job = run(jobs, work)
+    assert job.status is JobStatus.CANCELLED
+    assert job.message == "Cancelled by 'dora', after it had: Flushed 2 rows into 1 segment"
+
+
+def test_a_cancelled_job_that_fails_on_its_way_stays_cancelled(fresh: Any) -> None:
+    jobs = manager(fresh)
+
+    def work(run: JobRun) -> str:
+        jobs.cancel(run.job_id, by="dora")
+        raise StorageError("The disk is full; nothing was changed")
+
+    with pytest.raises(StorageError):
+        run(jobs, work)
+    assert jobs.jobs()[0].status is JobStatus.CANCELLED
+
+
+@pytest.mark.parametrize("verb", ["FLUSH", "COMPACT"])
+def test_cancelled_work_leaves_nothing_half_done(
+    t: Session, fresh: Any, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    t.execute_script(
+        "FLUSH TABLE t; INSERT INTO t VALUES (3, 'three'); FLUSH TABLE t;"
+        "INSERT INTO t VALUES (4, 'four')"
+    )
+    files = sorted(Path(fresh.database.path, "storage", "studio").rglob("*"))
+    rows = t.execute("SELECT * FROM t ORDER BY id").rows()
+    calls = []
+    check = JobRun.check
+
+    def cancel_first(self: JobRun) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            monkeypatch.undo()
+            manager(fresh).cancel(self.job_id, by="root")
+        check(self)
+
+    monkeypatch.setattr(JobRun, "check", cancel_first)
+    ((_, _, _, status, _),) = t.execute(f"STORAGE {verb} TABLE t").rows()
+    assert status == "cancelled"
+    assert sorted(Path(fresh.database.path, "storage", "studio").rglob("*")) == files
+    assert t.execute("SELECT * FROM t ORDER BY id").rows() == rows
+    assert t.execute(f"STORAGE {verb} TABLE t").rows()[0][3] == "completed"
+    assert t.execute("SELECT * FROM t ORDER BY id").rows() == rows
+
+
+def test_interrupting_the_statement_stops_its_jobs(
+    t: Session, refused: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t.execute("CREATE TABLE a (id INT); INSERT INTO a VALUES (1)")
+    check = JobRun.check
+
+    def interrupt_first(self: JobRun) -> None:
+        monkeypatch.undo()
+        t.interrupt()
+        check(self)
+
+    for sql in ("STORAGE FLUSH TABLE a", "STORAGE FLUSH ALL IN studio", "VACUUM"):
+        monkeypatch.setattr(JobRun, "check", interrupt_first)
+        error = refused(t, sql)
+        assert (error.code, str(error)) == ("INTERRUPTED", "Interrupted; nothing was changed")
+    jobs = t.execute("SELECT status, message FROM system.jobs").rows()
+    assert jobs == [("failed", "Interrupted; nothing was changed")] * 3
+    rows = t.execute("STORAGE FLUSH ALL IN studio").rows()
+    assert {row[3] for row in rows} == {"completed"}
+
+
+def test_only_dba_and_system_cancel_jobs(
+    studio: Any, mia: Session, sven: Session, dora: Session, refused: Any
+) -> None:
+    with running(manager(studio)) as (job_id, _):
+        for session, role in ((mia, "user"), (sven, "service")):
+            for name in (job_id, "FL-nothere"):
+                error = refused(session, f"KILL JOB '{name}'")
+                assert (error.code, str(error)) == (
+                    "PERMISSION_DENIED",
+                    f"Role '{role}' cannot execute KILL JOB; it needs dba or system",
+                )
+        dora.execute(f"KILL JOB '{job_id}'")
+    assert manager(studio).job(job_id).message == "Cancelled by 'dora'"
+
+
+def test_what_stops_a_job_is_no_error_of_the_language() -> None:
+    assert not issubclass(JobCancelledError, KalamError), "no clean-up may take it for one"
+    assert issubclass(JobStateError, KalamError)
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+
+def test_progress_is_shown_while_a_long_job_runs(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr("kalamdb_lab.jobs.manager.time.monotonic", lambda: now_s[0])
+    seen: list[float] = []
+    jobs, log = manager(fresh), fresh.database._context.log
+
+    def work(run: JobRun) -> str:
+        for done in range(10):
+            now_s[0] += 0.3
+            before = log.applied_seq
+            run.progress(done, 10)
+            seen.append(jobs.job(run.job_id).progress)
+            assert (log.applied_seq > before) == (done % 2 == 1), "at most twice a second"
+        return "Done"
+
+    assert run(jobs, work).progress == 1.0
+    assert seen == [0.0, 0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.7, 0.7, 0.9]
+
+
+def test_a_short_job_writes_two_commits(fresh: Any) -> None:
+    log = fresh.database._context.log
+    before = log.applied_seq
+
+    def work(run: JobRun) -> str:
+        run.progress(1, 2)
+        return "Done"
+
+    run(manager(fresh), work)
+    assert log.applied_seq == before + 2
