@@ -26,6 +26,8 @@ from kalamdb_lab.errors import ClosedError, InterruptedStatementError, LimitErro
 
 VERSION: tuple[int, ...] = tuple(int(part) for part in duckdb.__version__.split(".")[:2])
 COUNTS_ARROW_ROWS = VERSION >= (2, 0)
+NO_DIRECTION_IS_NAN = VERSION >= (2, 0)
+"""What the cosine distance of a zero vector is; before it was 2."""
 """False where the optimizer takes every Arrow table for one row, which makes joins of many go
 wrong by orders of magnitude; it knows how many rows files have."""
 

@@ -6,7 +6,7 @@ by it over all that WHERE leaves (see `rankings`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from kalamdb_lab.model.datatypes import KalamDataType, TypeKind, embedding
 from kalamdb_lab.model.values import from_storage, to_storage
 from kalamdb_lab.query import guards
 from kalamdb_lab.query.constants import plain_value
+from kalamdb_lab.query.duck import NO_DIRECTION_IS_NAN
 from kalamdb_lab.query.origins import Origin, Origins
 from kalamdb_lab.query.rankings import Distance, Ranking, rankings_of, typed
 from kalamdb_lab.query.relations import Parameter
@@ -165,12 +166,23 @@ class Vectors:
             vector if is_typed else typed(vector, "FLOAT", dimension)
             for vector, is_typed in zip(distance.vectors, distance.are_typed, strict=True)
         )
-        wide = (typed(vector, "DOUBLE", dimension) for vector in distance.vectors)
+        wide = [typed(vector, "DOUBLE", dimension) for vector in distance.vectors]
         value: exp.Expr = guards.call(_ENGINE_NAMES[distance.function], *wide)
-        if distance.function == "cosine_distance":  # of a vector without a direction it is NaN
-            value = guards.call("nullif", value, exp.cast(exp.Literal.string("nan"), "DOUBLE"))
+        if distance.function == "cosine_distance":  # a vector without a direction has none
+            if NO_DIRECTION_IS_NAN:
+                value = guards.call("nullif", value, exp.cast(exp.Literal.string("nan"), "DOUBLE"))
+            else:
+                value = _unless_zero(value, wide)
         distance.call.replace(value)
         distance.value = value
+
+
+def _unless_zero(value: exp.Expr, vectors: Sequence[exp.Expr]) -> exp.Expr:
+    norms = [guards.call("array_inner_product", vector.copy(), vector.copy()) for vector in vectors]
+    case = exp.Case()
+    for norm in norms:
+        case = case.when(exp.EQ(this=norm, expression=exp.Literal.number(0)), exp.null())
+    return case.else_(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from query_world import World
 from sqlglot import exp
 
 from kalamdb_lab.errors import DimensionMismatchError, KalamError, TypeMismatchError
+from kalamdb_lab.query.duck import VERSION
 
 TO = [0.1, 0.9]
 
@@ -25,7 +26,11 @@ TO = [0.1, 0.9]
         ("COSINE_DISTANCE(mood, mood)", [0, 0, None]),
         ("L2_DISTANCE(mood, '[4, 4]')", [5, 5, None]),
         ("INNER_PRODUCT(mood, [2.5, -7])", [2.5, -7, None]),
-        ("L2_DISTANCE(COALESCE(mood, [4, 4]), [4, 4])", [5, 5, 0]),
+        pytest.param(
+            "L2_DISTANCE(COALESCE(mood, [4, 4]), [4, 4])",
+            [5, 5, 0],
+            marks=pytest.mark.skipif(VERSION < (2, 0), reason="DuckDB 1 has no CASE of arrays"),
+        ),
         ("L2_DISTANCE(mood, [id, CASE WHEN id = 1 THEN 0 ELSE 1 END])", [0, 2, None]),
         ("L2_DISTANCE(mood, (SELECT mood FROM tracks WHERE id = 1))", [0, math.sqrt(2), None]),
         ("L2_DISTANCE(CAST([4, 4] AS EMBEDDING(2)), mood)", [5, 5, None]),
