@@ -88,12 +88,15 @@ class StagedRows:
     Attributes
     ----------
     first_seq : int
-        The number of its first row within the transaction. COMMIT gives it another one.
+        The number that it began with, within the transaction. COMMIT gives it others.
+    seqs : sequence of int
+        The number of each row, within the transaction.
     """
 
     partition: PartitionKey
     table: TableDef
     first_seq: int
+    seqs: Sequence[int]
     changes: RowChanges
 
 
@@ -117,7 +120,8 @@ class StagedCommit:
         """Stage row versions and removals; return the number of the first, for now."""
         first = self.last_seq + 1
         changes = RowChanges(table.schema_version, list(rows), list(replaces), list(deleted))
-        self.rows.append(StagedRows(partition, table, first, changes))
+        seqs = range(first, first + len(rows))
+        self.rows.append(StagedRows(partition, table, first, seqs, changes))
         self.last_seq += len(rows) + len(deleted)
         return first
 

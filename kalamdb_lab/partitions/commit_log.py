@@ -233,6 +233,7 @@ class CommitLog:
 
     def _load(self, key: PartitionKey, transaction: ReadTransaction) -> Partition:
         partition = loaded(key, transaction, self._seq_numbers)
+        partition.changed_at_seq = transaction.last_seq()
         self._partitions[key] = partition
         return partition
 
@@ -256,6 +257,7 @@ class CommitLog:
                 if partition.segments is not known and (gone := known.keys() - partition.segments):
                     for forget in self._on_retired:
                         forget(gone)
+                partition.changed_at_seq = entry.seq + max(entry.count, 1) - 1
             self._applied_seq = entry.seq + max(entry.count, 1) - 1
         except BaseException:
             # Half applied, by an interrupt say: who asks for it next loads it anew.
@@ -308,7 +310,15 @@ class CommitLog:
 
     def begin(self) -> TransactionView:
         """Return the newest commit as a view that stays as it is."""
-        return TransactionView(self._store, self._clock, self._seq_numbers)
+        return TransactionView(self._store, self._clock, self._seq_numbers, self._unchanged_since)
+
+    def _unchanged_since(self, key: PartitionKey, seq: int) -> Partition | None:
+        """Return a copy of a partition that is as it was at that number; None if none is known."""
+        with self._state:
+            partition = self._partitions.get(key)
+            if partition is None or partition.changed_at_seq > seq or self._applied_seq < seq:
+                return None
+            return partition.copy()
 
     @contextmanager
     def commit(self, *, wait_s: float | None = None) -> Iterator[Commit]:

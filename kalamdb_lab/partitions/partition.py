@@ -6,6 +6,7 @@ the state of a process is always the log up to one number.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -89,6 +90,16 @@ class Partition:
         self._views: list[SegmentView] | None = None
         self._snapshot: PartitionSnapshot | None = None
         self._snapshot_for = (-1, -1)
+        self.changed_at_seq = 0
+        """The number of the log at which it last changed, or was read from the store."""
+
+    def copy(self) -> Partition:
+        """Return a partition in the same state that goes its own way from here."""
+        twin = copy.copy(self)
+        for name in ("rows", "removed", "entries", "segments", "_keys", "_unkeyed"):
+            setattr(twin, name, getattr(self, name).copy())
+        twin._chunks, twin._unfolded = self._chunks.copy(), self._unfolded.copy()  # noqa: SLF001
+        return twin
 
     # --- applying the log ---------------------------------------------------------------
 

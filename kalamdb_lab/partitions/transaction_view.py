@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from kalamdb_lab.clock import Clock
@@ -16,12 +16,20 @@ from kalamdb_lab.store.log import Store
 
 _numbers = itertools.count(1)
 
+Known = Callable[[PartitionKey, int], Partition | None]
+
 
 class TransactionView:
     """The partitions as they were when the transaction began, with what it changed since.
 
     Own changes take numbers above the snapshot's, which mean nothing outside: at COMMIT they are
     appended to the log, and numbered, in the order in which they were made.
+
+    Parameters
+    ----------
+    known : callable, optional
+        A copy of a partition as it was at a number of the log, where that is at hand: reading
+        it from the store takes as long as it has hot rows.
 
     Attributes
     ----------
@@ -31,7 +39,10 @@ class TransactionView:
         In the order in which they were made.
     """
 
-    def __init__(self, store: Store, clock: Clock, seq_numbers: SeqNumbers) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, seq_numbers: SeqNumbers, known: Known | None = None
+    ) -> None:
+        self._known = known
         self._clock = clock
         self._seq_numbers = seq_numbers
         self._lock = threading.RLock()
@@ -57,12 +68,17 @@ class TransactionView:
     def loaded(self, wanted: Sequence[PartitionKey]) -> Iterator[None]:
         """Hold the view as it is, with these partitions loaded, during the block."""
         with self._lock:
-            missing = [key for key in wanted if key not in self._partitions]
-            if missing:
-                with self._held.read() as transaction:
-                    for key in missing:
-                        self._partitions[key] = loaded(key, transaction, self._seq_numbers)
+            for key in wanted:
+                if key not in self._partitions:
+                    self._partitions[key] = self._load(key)
             yield
+
+    def _load(self, key: PartitionKey) -> Partition:
+        known = None if self._known is None else self._known(key, self.base_seq)
+        if known is not None:
+            return known
+        with self._held.read() as transaction:
+            return loaded(key, transaction, self._seq_numbers)
 
     def partition(self, key: PartitionKey) -> Partition:
         """Return a partition of the snapshot with the changes of this transaction."""

@@ -64,6 +64,8 @@ _TREE_NODES: Final = _TEXT_NODES | {
     getattr(exp, name) for name in _IBIS_ONLY.split() if hasattr(exp, name)
 }
 
+_TOLD = (exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.CurrentUser)
+_ROWS = (exp.GenerateSeries, exp.Unnest, exp.Explode)
 _NAMED_CALLS = (exp.Anonymous, exp.AnonymousAggFunc, exp.ParameterizedAgg, exp.CombinedAggFunc)
 _BY_NAME: Final = functions.ALLOWED | functions.OWN | functions.VECTOR_FUNCTIONS
 _AGGREGATE_TAKERS: Final = frozenset(
@@ -128,6 +130,10 @@ def check(
 def _check_node(node: exp.Expr) -> None:
     if isinstance(node, exp.Anonymous):
         _check_call(node)
+    elif isinstance(node, _TOLD) and node.args.get("this") is not None:
+        raise TypeMismatchError(f"{node.sql_name()}() takes no arguments")
+    elif isinstance(node, exp.Lateral):
+        _check_lateral(node.this)
     elif isinstance(node, exp.Table):
         _check_table(node)
     elif isinstance(node, exp.Star):
@@ -173,6 +179,14 @@ def _check_table(node: exp.Table) -> None:
             return
         raise NotAllowedError(f"Table function '{name.lower()}' is not allowed")
     raise SqlSyntaxError(f"Syntax error near '{_spelled(node)}'")
+
+
+def _check_lateral(inner: exp.Expr) -> None:
+    if not isinstance(inner, exp.Func) or isinstance(inner, _ROWS):
+        return
+    name = (inner.name if isinstance(inner, exp.Anonymous) else inner.sql_name()).lower()
+    if name not in functions.TABLE_FUNCTIONS | functions.REFUSED:  # these have words of their own
+        raise NotAllowedError(f"Table function '{name}' is not allowed")
 
 
 def _check_star(node: exp.Star) -> None:

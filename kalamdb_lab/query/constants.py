@@ -118,13 +118,13 @@ def source_of(node: exp.Expression, data_type: KalamDataType, column: str) -> So
 def own_function(node: exp.Expression) -> tuple[Source, KalamDataType] | None:
     """Return one of our functions and the type that it gives, or None."""
     match node:
-        case exp.CurrentTimestamp():
+        case exp.CurrentTimestamp(this=None):
             return (lambda s: s.context.now_us), DATETIME
-        case exp.CurrentDate():
+        case exp.CurrentDate(this=None):
             return (lambda s: s.context.now_us // _DAY_US), DATE
-        case exp.CurrentTime():
+        case exp.CurrentTime(this=None):
             return (lambda s: s.context.now_us % _DAY_US), TIME
-        case exp.CurrentUser():
+        case exp.CurrentUser(this=None):
             return (lambda s: s.context.user_id), TEXT
         case exp.Anonymous(expressions=[]):
             match node.name.upper():

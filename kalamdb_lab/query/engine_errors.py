@@ -22,6 +22,7 @@ from kalamdb_lab.errors import (
     KalamError,
     LimitError,
     NotFoundError,
+    NotSupportedError,
     SqlSyntaxError,
     StorageError,
     TooLargeError,
@@ -50,6 +51,7 @@ _OUTSIDE = (
     r"^(?:Type \S+ with value .* can't be cast because the value is out of range for the "
     r"destination type (?P<type>[\w(), ]+?)|Casting value .* to type (?P<kind>\S+) failed.*)"
 )
+_ALONE = r"^(?:Parameter not supported in )?(ORDER|GROUP) BY (?:clause$|non-integer literal)"
 _LISTS = r"^Cannot (?:mix|combine|concatenate)(?: values| lists)?(?: of)?(?: types?)?(?: of)? "
 _ABOUT_ARGUMENTS = (
     r"arguments?\b|takes|can only|must be|requires|Parameter|No matching|lambda|[Kk]ey|cannot be"
@@ -57,7 +59,7 @@ _ABOUT_ARGUMENTS = (
 
 _EXPLAINED: dict[str, _Explain] = {
     # names
-    r'^Referenced column "(.+?)" (?:was )?not found': say.unknown_column,
+    r'^Referenced column "?(.+?)"? (?:was )?not found': say.unknown_column,
     r'^[Cc]olumn "(.+?)" in (?:EXCLUDE|REPLACE|RENAME) list': say.unknown_column,
     r'^Column(?: with name)? "?(.+?)"? does not exist': say.unknown_column,
     r'^Column "?(.+?)"? (?:does not|cannot).* USING': say.unknown_column,
@@ -65,7 +67,11 @@ _EXPLAINED: dict[str, _Explain] = {
         say.unknown_column_of
     ),
     r'^Referenced table "(.+?)" not found': say.unknown_table,
-    r"^Cannot extract field '.+?' from expression \"(.+?)\" because": say.unknown_table,
+    r"^Cannot extract field '.+?' from expression \"([^()'\[{]+?)\" because": say.unknown_table,
+    r'^Cannot extract field from expression "(.+?)\.\*"': say.unknown_table,
+    r"^Cannot extract field '(.+?)' from expression": say.saying(
+        TypeMismatchError, r"Field '\1' is taken from a value that is no STRUCT"
+    ),
     r'^Ambiguous reference to column name "(?P<name>.+?)" \(use: (?P<uses>.+)\)': say.ambiguous,
     r'^Ambiguous reference to table "(.+?)"': say.saying(
         InvalidDefinitionError,
@@ -92,6 +98,10 @@ _EXPLAINED: dict[str, _Explain] = {
     r"^GROUP BY term out of range - should be between 1 and (\d+)": say.saying(
         InvalidDefinitionError, r"Positions in GROUP BY are 1 to \1"
     ),
+    _ALONE: say.saying(
+        InvalidDefinitionError,
+        r"A constant cannot stand alone in \1 BY; use a column, an expression or a position",
+    ),
     # aggregates and windows out of place
     r"^(?P<clause>\w+)(?: BY)? clause cannot contain (?P<what>aggregate|window)": say.misplaced,
     r"[Ww]indow functions? (?:are|is|calls)": say.no_window,
@@ -117,8 +127,12 @@ _EXPLAINED: dict[str, _Explain] = {
     _OUTSIDE + _SOURCE: say.out_of_range,
     r"^Could not cast value .* to (?P<type>DECIMAL\(\d+,\d+\))" + _SOURCE: say.out_of_range,
     r"^Overflow in (?P<operation>\w+) of (?P<type>\w+)": say.overflow,
-    r"^Cannot cast list with length (\d+) to array with length (\d+)": say.saying(
+    r"^Cannot cast (?:list with length|array of size) (\d+) to array [a-z ]+(\d+)": say.saying(
         DimensionMismatchError, r"Expected \2 dimensions, got \1"
+    ),
+    r"^Type VARCHAR with value '(?P<text>.*)' can't be cast to the destination type "
+    r"\w+\[(?P<wanted>\d+)\], the size of the array must match the destination type" + _SOURCE: (
+        say.no_vector
     ),
     r"extract specifier \"(?P<text>.*?)\" not recognized": lambda case: InvalidValueError(
         f"Unknown unit of time {case.quotable(case['text']) or 'in a text'}"
@@ -169,6 +183,40 @@ _FIXED: dict[str, tuple[type[KalamError], str]] = {
     r"ircular reference": (
         InvalidDefinitionError,
         "A recursive CTE needs UNION or UNION ALL",
+    ),
+    r"^Invalid escape string": (InvalidValueError, "ESCAPE takes one character"),
+    r"^Aggregate functions are not supported here": (
+        GroupingError,
+        "An aggregate cannot stand here",
+    ),
+    r"^Correlated columns not supported in LIMIT": (
+        NotSupportedError,
+        "A column in LIMIT or OFFSET is not supported",
+    ),
+    r"^UNNEST not supported here": (NotSupportedError, "unnest() in this place is not supported"),
+    r"^Can't extract something from an empty struct": (
+        TypeMismatchError,
+        "An empty row has no fields",
+    ),
+    r"^Alias .* referenced - but the expression has side effects": (
+        NotSupportedError,
+        "Naming fresh ids within the same SELECT is not supported; use a subquery",
+    ),
+    r"Cannot cast STRUCTs of different size$": (
+        TypeMismatchError,
+        "Rows of different size do not compare",
+    ),
+    r"^RANGE frames must have only one ORDER BY": (
+        InvalidDefinitionError,
+        "A RANGE frame needs exactly one ORDER BY expression",
+    ),
+    r"is not an aggregate function$": (
+        GroupingError,
+        "Only an aggregate or window function takes OVER",
+    ),
+    r"^INSERT statement cannot contain aggregates": (
+        GroupingError,
+        "An aggregate cannot stand in VALUES",
     ),
     r"^\* expression without FROM clause": (
         SqlSyntaxError,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from kalamdb_lab.errors import (
     QUOTED_TEXT_LIMIT,
     AmbiguousError,
+    DimensionMismatchError,
     GroupingError,
     InvalidDefinitionError,
     InvalidValueError,
@@ -224,6 +225,20 @@ def out_of_range(case: Case) -> KalamError:
     name, column = case["type"] or case.get("kind"), case.get("column")
     subject = f"Column '{column}': value" if column else "A value"
     return ValueOutOfRangeError(f"{subject} is out of range for {_type(name)}")
+
+
+def no_vector(case: Case) -> KalamError:
+    """A text that is no vector of the dimension."""
+    wanted, column = case["wanted"], case.get("column")
+    if case["text"].strip().startswith("["):
+        got = case["text"].count(",") + 1
+        subject = f"Column '{column}' expects" if column else "Expected"
+        return DimensionMismatchError(f"{subject} {wanted} dimensions, got {got}")
+    quoted = case.quotable(case["text"])
+    if quoted is not None:
+        return TypeMismatchError(f"Cannot convert {quoted} to EMBEDDING({wanted})")
+    where = f" in column '{column}'" if column else ""
+    return TypeMismatchError(f"Cannot cast TEXT to EMBEDDING({wanted}){where}")
 
 
 def overflow(case: Case) -> KalamError:

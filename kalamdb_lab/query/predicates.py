@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -33,6 +34,7 @@ _KEEPS_ALL = frozenset(
     {exp.DType.TIMESTAMP, exp.DType.TIMESTAMPTZ, exp.DType.TIMESTAMPNTZ, exp.DType.UUID}
 )
 _NOTHING = object()
+_MAX_DIGITS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +163,12 @@ def _storage(value: object, data_type: KalamDataType) -> Any:
 
 
 def _number(value: float | Decimal, data_type: KalamDataType) -> Any:
-    if isinstance(value, Decimal) and not value.is_finite():
+    if isinstance(value, float) and not math.isfinite(value):
+        return _NOTHING
+    if isinstance(value, Decimal) and (not value.is_finite() or value.adjusted() > _MAX_DIGITS):
         return _NOTHING
     if data_type.is_integer:
-        return int(value) if value == value // 1 else _NOTHING
+        return whole if (whole := int(value)) == value else _NOTHING
     if data_type.kind is TypeKind.DOUBLE:
         return float(value) if float(value) == value else _NOTHING
     if data_type.kind is TypeKind.DECIMAL and not isinstance(value, float):

@@ -106,6 +106,8 @@ class TokenWriter:
         token = self._token(token_type, text, start, end)
         if before is TokenType.COMMA and token_type in _NEVER_AFTER_COMMA:
             raise near(token, self._source)
+        if before is TokenType.SELECT and token_type is TokenType.ALIAS:
+            raise near(token, self._source)
         if token_type in _PREFIXES and (before is None or before in BEFORE_OPERAND):
             self._run += 1
         else:

@@ -220,8 +220,7 @@ class TableWriter:
             replaces=[final.get(seq, seq) for seq in changes.replaces],
             deleted=[final.get(seq, seq) for seq in changes.deleted],
         )
-        for offset in range(len(changes.rows)):
-            final[staged.first_seq + offset] = first + offset
+        final.update(zip(staged.seqs, range(first, first + len(staged.seqs)), strict=True))
         return False
 
     def published(self, table: TableDef, partition: PartitionKey) -> None:

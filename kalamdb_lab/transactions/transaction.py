@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from kalamdb_lab.authorization.gateway import authorize_write
@@ -16,6 +16,7 @@ from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.commit import StagedRows
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.leases import Leases
+from kalamdb_lab.partitions.payload import RowChanges
 from kalamdb_lab.partitions.transaction_view import TransactionView
 from kalamdb_lab.tables.keys import shown
 from kalamdb_lab.tables.writing import TableWriter
@@ -138,10 +139,9 @@ class SessionTransaction:
             for partition in written.values():
                 self._check(partition, view, context)
             final: dict[int, int] = {}
-            for staged in view.staged:
+            for staged in _lasting(view.staged):
                 changes = staged.changes
-                own = range(staged.first_seq, staged.first_seq + len(changes.rows))
-                is_last_word = changed_later.isdisjoint(own)
+                is_last_word = changed_later.isdisjoint(staged.seqs)
                 if self._writer.append_staged(
                     commit, staged, final=final, is_last_word=is_last_word
                 ):
@@ -220,6 +220,42 @@ def _by_partition(view: TransactionView) -> dict[PartitionKey, _Written]:
             found = written[staged.partition] = _Written(staged.partition, staged.table)
         found.staged.append(staged)
     return written
+
+
+def _lasting(staged: Sequence[StagedRows]) -> Iterator[StagedRows]:
+    """Yield the changes without rows that the transaction both made and deleted.
+
+    They were never anybody else's, and their keys may have been taken by others meanwhile.
+    """
+    made = {seq for rows in staged for seq in rows.seqs}
+    replaced = {
+        seq: old
+        for rows in staged
+        for seq, old in zip(rows.seqs, rows.changes.replaces, strict=False)
+    }
+    gone: set[int] = set()
+    for rows in staged:
+        for deleted in rows.changes.deleted:
+            chain, seq = [], deleted
+            while seq in made:
+                chain.append(seq)
+                seq = replaced.get(seq, 0)
+            if not seq:  # it did not begin with a row of the snapshot
+                gone.update(chain)
+    for rows in staged:
+        if gone.isdisjoint(rows.seqs) and gone.isdisjoint(rows.changes.deleted):
+            yield rows
+            continue
+        kept = [at for at, seq in enumerate(rows.seqs) if seq not in gone]
+        changes = rows.changes
+        left = RowChanges(
+            changes.schema_version,
+            [changes.rows[at] for at in kept],
+            [changes.replaces[at] for at in kept] if changes.replaces else [],
+            [seq for seq in changes.deleted if seq not in gone],
+        )
+        if left.rows or left.deleted:
+            yield replace(rows, seqs=[rows.seqs[at] for at in kept], changes=left)
 
 
 def _live_keys(view: TransactionView, key: PartitionKey, table: TableDef) -> list[StorageValue]:
