@@ -218,7 +218,7 @@ class AppContext:
 
     def transaction(self) -> SessionTransaction:
         """Return the transaction slot of a new session."""
-        return SessionTransaction(self.log, self.writer, self.catalog.table_by_key, self._leases)
+        return SessionTransaction(self.log, self.writer, self.catalog, self._leases)
 
     def back_up(self, target: str | os.PathLike[str]) -> BackupReport:
         """Copy the whole database into a directory."""

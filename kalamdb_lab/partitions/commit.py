@@ -91,12 +91,15 @@ class StagedRows:
         The number that it began with, within the transaction. COMMIT gives it others.
     seqs : sequence of int
         The number of each row, within the transaction.
+    at_us : int
+        When the statement changed them.
     """
 
     partition: PartitionKey
     table: TableDef
     first_seq: int
     seqs: Sequence[int]
+    at_us: int
     changes: RowChanges
 
 
@@ -121,7 +124,7 @@ class StagedCommit:
         first = self.last_seq + 1
         changes = RowChanges(table.schema_version, list(rows), list(replaces), list(deleted))
         seqs = range(first, first + len(rows))
-        self.rows.append(StagedRows(partition, table, first, seqs, changes))
+        self.rows.append(StagedRows(partition, table, first, seqs, self.at_us, changes))
         self.last_seq += len(rows) + len(deleted)
         return first
 

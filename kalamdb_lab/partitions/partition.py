@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -35,6 +35,7 @@ from kalamdb_lab.store.log import ListedSegment, ReadTransaction
 
 _NO_SEQS: Seqs = np.empty(0, np.int64)
 _MANY_CHUNKS = 16
+_FEW = 64
 _revisions = itertools.count()
 SEQ_FIELD = pa.field("_seq", pa.int64(), nullable=False)
 
@@ -196,6 +197,20 @@ class Partition:
                 if is_whole or holds(self._seq_numbers(meta, table), seq):
                     return True
         return False
+
+    def first_gone(self, seqs: Collection[int], table: TableDef) -> int | None:
+        """Return the first of these versions that is not live here; None if all of them are."""
+        if len(seqs) <= _FEW:
+            return next((seq for seq in seqs if not self.holds_live(seq, table)), None)
+        wanted = np.fromiter(seqs, np.int64, len(seqs))
+        live = np.isin(wanted, np.fromiter(self.rows, np.int64, len(self.rows)))
+        for view in self.segment_views(table):
+            near = (wanted >= view.meta.min_seq) & (wanted <= view.meta.max_seq)
+            if near.any():
+                held = np.isin(wanted[near], self._seq_numbers(view.meta, table))
+                live[near] |= held & ~np.isin(wanted[near], view.removed)
+        live &= ~np.isin(wanted, np.fromiter(self.removed, np.int64, len(self.removed)))
+        return None if live.all() else int(wanted[~live][0])
 
     def live_rows(self) -> Iterator[tuple[int, int, Row]]:
         """Yield (version, schema version, row) of the live hot rows, ascending."""

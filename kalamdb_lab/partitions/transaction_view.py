@@ -74,11 +74,14 @@ class TransactionView:
             yield
 
     def _load(self, key: PartitionKey) -> Partition:
-        known = None if self._known is None else self._known(key, self.base_seq)
-        if known is not None:
-            return known
-        with self._held.read() as transaction:
-            return loaded(key, transaction, self._seq_numbers)
+        partition = None if self._known is None else self._known(key, self.base_seq)
+        if partition is None:
+            with self._held.read() as transaction:
+                partition = loaded(key, transaction, self._seq_numbers)
+        for rows in self.staged:
+            if rows.partition == key:
+                partition.add_rows(rows.first_seq, rows.at_us, rows.changes)
+        return partition
 
     def partition(self, key: PartitionKey) -> Partition:
         """Return a partition of the snapshot with the changes of this transaction."""
@@ -97,10 +100,20 @@ class TransactionView:
         with self._lock:
             commit = StagedCommit(self._clock.now_us(), self._last_seq)
             yield commit
-            for rows in commit.rows:
-                self.partition(rows.partition).add_rows(rows.first_seq, commit.at_us, rows.changes)
-            self._last_seq = commit.last_seq
-            self.staged += commit.rows
+            count = len(self.staged)
+            try:
+                for rows in commit.rows:
+                    self.partition(rows.partition).add_rows(
+                        rows.first_seq, rows.at_us, rows.changes
+                    )
+                self._last_seq = commit.last_seq
+                self.staged += commit.rows
+            except BaseException:
+                # Half applied, by an interrupt say: the partitions are loaded anew.
+                del self.staged[count:]
+                for rows in commit.rows:
+                    self._partitions.pop(rows.partition, None)
+                raise
 
     def close(self) -> None:
         """Let go of the snapshot."""

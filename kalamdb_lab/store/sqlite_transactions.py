@@ -130,8 +130,8 @@ class SqliteReadTransaction:
 
     def last_seq_before(self, at_us: int) -> int:
         row = self.connection.execute(
-            "SELECT max(seq) FROM (SELECT max(seq) AS seq FROM log WHERE at_us <= ?1 UNION ALL "
-            "SELECT max(seq) FROM checkpoints WHERE at_us <= ?1)",
+            "SELECT max(seq) FROM (SELECT max(seq + max(count, 1) - 1) AS seq FROM log "
+            "WHERE at_us <= ?1 UNION ALL SELECT max(seq) FROM checkpoints WHERE at_us <= ?1)",
             (at_us,),
         ).fetchone()
         return int(row[0] or 0)
@@ -307,11 +307,11 @@ class SqliteWriteTransaction(SqliteReadTransaction):
         )
 
     def _note_time(self, seq: int) -> None:
-        """Remember when a number was taken, before its entry is deleted."""
-        (at_us,) = self.connection.execute(
-            "SELECT max(at_us) FROM log WHERE seq <= ?", (seq,)
+        """Remember when the numbers of an entry were taken, before it is deleted."""
+        taken = self.connection.execute(
+            "SELECT max(seq + max(count, 1) - 1), max(at_us) FROM log WHERE seq <= ?", (seq,)
         ).fetchone()
-        self.connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (seq, at_us))
+        self.connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", taken)
 
     def _raise_meta(self, key: str, value: int) -> None:
         self.connection.execute("UPDATE meta SET value = max(value, ?) WHERE key = ?", (value, key))

@@ -145,7 +145,7 @@ class MemoryTransaction:
         return iter(sorted((item.listed for item in live), key=lambda s: s.meta.segment_id))
 
     def last_seq_before(self, at_us: int) -> int:
-        known = [(entry.seq, entry.at_us) for entry in self.state.entries]
+        known = [(entry.seq + max(entry.count, 1) - 1, entry.at_us) for entry in self.state.entries]
         return max((seq for seq, t in known + self.state.checkpoints if t <= at_us), default=0)
 
     def retired_segments(self) -> list[RetiredSegment]:
@@ -235,8 +235,9 @@ class MemoryTransaction:
             item.listed = ListedSegment(meta, item.listed.removed)
 
     def _note_time(self, seq: int) -> None:
-        at_us = max(entry.at_us for entry in self.state.entries if entry.seq <= seq)
-        self.state.checkpoints.append((seq, at_us))
+        known = [entry for entry in self.state.entries if entry.seq <= seq]
+        last = max(entry.seq + max(entry.count, 1) - 1 for entry in known)
+        self.state.checkpoints.append((last, max(entry.at_us for entry in known)))
 
     def start_after(self, last_seq: int, last_segment_id: int, at_us: int) -> None:
         if last_seq > self.state.last_seq:

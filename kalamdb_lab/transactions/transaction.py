@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from kalamdb_lab.authorization.gateway import authorize_write
+from kalamdb_lab.authorization.gateway import authorize_execute_as, authorize_write
+from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.errors import BusyError, ConflictError, TransactionStateError
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.datatypes import StorageValue
@@ -30,8 +31,8 @@ class SessionTransaction:
 
     Parameters
     ----------
-    table_by_key : callable
-        The present definition of a table by its key.
+    catalog : Catalog
+        The present definitions, and roles.
     leases : Leases
         Keep the segment files of the snapshot while the transaction is open.
     """
@@ -40,13 +41,14 @@ class SessionTransaction:
         self,
         log: CommitLog,
         writer: TableWriter,
-        table_by_key: Callable[[int], TableDef | None],
+        catalog: Catalog,
         leases: Leases,
     ) -> None:
         self._log = log
         self._writer = writer
         self._keys = writer.keys
-        self._table_by_key = table_by_key
+        self._catalog = catalog
+        self._definitions: Mapping[str, TableDef] = {}
         self._leases = leases
         self._view: TransactionView | None = None
         self._held = ExitStack()
@@ -67,6 +69,7 @@ class SessionTransaction:
             raise TransactionStateError(
                 "A transaction is already active; COMMIT or ROLLBACK it first"
             )
+        self._definitions = self._catalog.tables.all()  # nobody changes what it returned
         with ExitStack() as held:
             view = self._log.begin()
             held.callback(view.close)
@@ -154,18 +157,24 @@ class SessionTransaction:
     def _check(self, written: _Written, view: TransactionView, context: ExecutionContext) -> None:
         """Raise `ConflictError` unless all that the partition's changes rest on is still so."""
         table = written.table
-        now = self._table_by_key(table.table_key)
-        if now is None:
+        now = self._catalog.table_by_key(table.table_key)
+        before = self._definitions.get(str(table.table_id), table)
+        if now is None or before.table_key != now.table_key:
             raise _conflict(f"{table.table_id} was dropped")
-        if any(staged.table.schema_version != now.schema_version for staged in written.staged):
+        known = [before, *(staged.table for staged in written.staged)]
+        if any(definition.schema_version != now.schema_version for definition in known):
             raise _conflict(f"{table.table_id} was altered")
-        if now.kind is TableKind.SHARED:
-            authorize_write(now, context)  # the right may have gone since the statement
         key = written.partition
+        # A right may have gone since the statement.
+        if now.kind is TableKind.SHARED:
+            authorize_write(now, context)
+        elif key.scope != context.user_id:
+            target_role = self._catalog.role_of(key.scope)
+            authorize_execute_as(context.actor_id, context.role, key.scope, target_role)
         changed = {seq: None for seq in written.changed() if seq <= view.base_seq}
         with self._log.at_newest([key]):
             partition = self._log.partition(key)
-            gone = next((seq for seq in changed if not partition.holds_live(seq, now)), None)
+            gone = partition.first_gone(changed, now)
         if gone is not None:
             raise _conflict(f"{self._row(written, view, gone)} was changed")
         if table.primary_key is not None:

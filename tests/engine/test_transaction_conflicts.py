@@ -175,7 +175,7 @@ import random, sys
 import kalamdb_lab as kalam
 session = kalam.open(sys.argv[1]).session()
 chosen = random.Random(int(sys.argv[2]))
-for _ in range(40):
+for _ in range(20):
     giver, taker = chosen.sample(range(5), 2)
     try:
         with session.transaction():
@@ -195,6 +195,8 @@ print("done")
 @pytest.mark.slow
 def test_money_moved_by_two_processes_is_neither_lost_nor_made(tmp_path: Path) -> None:
     path = tmp_path / "lab.kalam"
+    path.mkdir()
+    (path / "kalam.toml").write_text('durability = "normal"')
     with kalam.open(path) as db:
         db.session().execute_script(
             """CREATE TABLE accounts (id INT PRIMARY KEY, cents BIGINT);
@@ -224,3 +226,56 @@ def test_money_moved_by_two_processes_is_neither_lost_nor_made(tmp_path: Path) -
             (500, True)
         ]
         assert session.execute("SELECT count(*) FROM transfers").rows()[0][0] > 0
+
+
+def test_a_table_altered_before_it_was_written_is_a_conflict(
+    tracks: Session, dora: Session, refused: Any
+) -> None:
+    tracks.execute("BEGIN")
+    dora.execute("ALTER TABLE tracks ADD COLUMN genre TEXT")
+    tracks.execute("UPDATE tracks SET genre = 'jz' WHERE id = 1")
+    assert str(refused(tracks, "COMMIT")) == (
+        "Conflict: studio.tracks was altered since this transaction began; run it again"
+    )
+    tracks.execute("BEGIN")
+    dora.execute_script("DROP TABLE tracks; CREATE TABLE tracks (id INT PRIMARY KEY, title TEXT)")
+    tracks.execute("INSERT INTO tracks VALUES (1, 'other')")
+    assert str(refused(tracks, "COMMIT")) == (
+        "Conflict: studio.tracks was dropped since this transaction began; run it again"
+    )
+    assert rows_of(tracks) == []
+
+
+def test_acting_for_another_needs_the_right_at_commit_too(
+    s: Session, sven: Session, mia: Session, refused: Any
+) -> None:
+    s.execute("CREATE USER TABLE diary (id INT PRIMARY KEY)")
+    sven.execute("BEGIN; EXECUTE AS USER 'mia' (INSERT INTO diary VALUES (1))")
+    s.execute("ALTER USER 'sven' SET ROLE user")
+    try:
+        assert str(refused(sven, "COMMIT")) == (
+            "Permission denied: 'sven' may not execute as user 'mia'"
+        )
+    finally:
+        s.execute("ALTER USER 'sven' SET ROLE service")
+    assert rows_of(mia, "diary") == []
+    sven.execute("BEGIN; EXECUTE AS USER 'mia' (INSERT INTO diary VALUES (2)); COMMIT")
+    assert rows_of(mia, "diary") == [(2,)]
+
+
+def test_many_changed_rows_are_checked_like_few(
+    tracks: Session, dora: Session, refused: Any
+) -> None:
+    dora.execute("INSERT INTO tracks SELECT i, 'x' FROM range(100, 300) r(i)")
+    dora.execute("INSERT INTO tracks SELECT i, 'x' FROM range(300, 303) r(i)")
+    for theirs, clashes in (
+        ("STORAGE FLUSH TABLE tracks", False),
+        ("DELETE FROM tracks WHERE id = 250", True),
+    ):
+        tracks.execute("BEGIN; UPDATE tracks SET title = title || '!' WHERE id > 50")
+        dora.execute(theirs)
+        if clashes:
+            assert "id = 250 was changed" in str(refused(tracks, "COMMIT"))
+        else:
+            tracks.execute("COMMIT")
+    assert tracks.execute("SELECT count(*) FROM tracks WHERE title = 'x!'").rows() == [(202,)]

@@ -186,9 +186,14 @@ def test_a_with_block_is_a_transaction(tracks: Session) -> None:
     with tracks.transaction():
         tracks.execute("INSERT INTO tracks VALUES (5, 'Fog')")
     assert len(rows_of(tracks)) == 5
-    with pytest.raises(ZeroDivisionError), tracks.transaction():
-        tracks.execute("INSERT INTO tracks VALUES (6, 'Ice')")
-        1 / 0  # noqa: B018
+
+    def fail_halfway() -> None:
+        with tracks.transaction():
+            tracks.execute("INSERT INTO tracks VALUES (6, 'Ice')")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
     assert len(rows_of(tracks)) == 5
     assert not tracks.in_transaction
 

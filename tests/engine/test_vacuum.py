@@ -79,6 +79,16 @@ def test_a_retention_of_zero_hours_works_at_the_next_run(fresh: Any, flushed: bo
     assert s.execute("SELECT id FROM t").rows() == [(2,)]
 
 
+def test_all_rows_of_a_statement_go_together(fresh: Any) -> None:
+    s = fresh.session()
+    s.execute("CREATE TABLE t (n INT) WITH (DELETED_RETENTION_HOURS = 1)")
+    s.execute("INSERT INTO t SELECT i FROM range(5) r(i)")
+    s.execute("DELETE FROM t WHERE true")
+    fresh.clock.advance(7_200)
+    s.execute("VACUUM t")
+    assert s.execute("SELECT count(*) FROM t WHERE _deleted").rows() == [(0,)]
+
+
 def test_without_a_retention_deleted_rows_stay_for_ever(fresh: Any) -> None:
     s = fresh.session()
     s.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1), (2)")
