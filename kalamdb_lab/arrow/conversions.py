@@ -197,6 +197,10 @@ def _all_match(array: pa.Array, pattern: str) -> bool:
     return pc.all(pc.match_substring_regex(array, pattern)).as_py() is not False
 
 
+def _boolean_text(array: pa.Array, _target: KalamDataType) -> pa.Array | None:
+    return array.cast(pa.bool_()) if _all_match(array, "^(?i:true|false)$") else None
+
+
 def _integer_text(array: pa.Array, target: KalamDataType) -> pa.Array | None:
     trimmed = pc.ascii_trim_whitespace(array)
     if not _all_match(trimmed, _WHOLE):
@@ -247,6 +251,7 @@ def _uuid_text(array: pa.Array, target: KalamDataType) -> pa.Array | None:
 
 
 _FROM_TEXT: dict[TypeKind, Callable[[pa.Array, KalamDataType], pa.Array | None]] = {
+    TypeKind.BOOLEAN: _boolean_text,
     **dict.fromkeys(types.INTEGER_BOUNDS, _integer_text),
     TypeKind.FLOAT: _float_text,
     TypeKind.DOUBLE: _float_text,

@@ -15,7 +15,7 @@ import pyarrow as pa
 from kalamdb_lab.errors import InvalidDefinitionError, TypeMismatchError
 from kalamdb_lab.model import datatypes as types
 from kalamdb_lab.model.datatypes import KalamDataType, TypeKind, parse_type
-from kalamdb_lab.model.tables import ColumnDef, TableDef
+from kalamdb_lab.model.tables import ColumnDef
 
 KALAM_TYPE = b"kalam_type"
 """Metadata key of the SQL name of a field's logical type."""
@@ -93,6 +93,9 @@ def arrow_type(data_type: KalamDataType) -> pa.DataType:
             return _ARROW[data_type.kind]
 
 
+Columns = tuple[ColumnDef, ...]
+
+
 @lru_cache(maxsize=4096)
 def logical_field(name: str, data_type: KalamDataType, *, nullable: bool = True) -> pa.Field:
     """Return a field that carries its logical type."""
@@ -112,7 +115,15 @@ def field_for(column: ColumnDef) -> pa.Field:
 
 
 class ArrowSchemas:
-    """Arrow schemas of tables by (table key, schema version): a repeated look-up is a dict access.
+    """Arrow schemas by the columns of one schema version: a repeated look-up is a dict access.
+
+    The columns of a table stay the same object until it is altered, and no two versions share
+    one, so they are looked up by identity.
+
+    Parameters
+    ----------
+    limit : int
+        Schemas that are kept at most; the oldest go first.
 
     Attributes
     ----------
@@ -120,38 +131,33 @@ class ArrowSchemas:
         Look-ups answered from memory, and schemas built.
     """
 
-    def __init__(self) -> None:
-        self._schemas: dict[tuple[int, int], pa.Schema] = {}
+    def __init__(self, limit: int = 4_096) -> None:
+        self._limit = limit
+        self._schemas: dict[int, tuple[Columns, pa.Schema]] = {}
         self.hits = 0
         self.misses = 0
 
-    def of(self, table: TableDef, schema_version: int | None = None) -> pa.Schema:
-        """Return the schema of the visible columns of one version, by default the newest."""
-        version = table.schema_version if schema_version is None else schema_version
-        key = (table.table_key, version)
-        schema = self._schemas.get(key)
-        if schema is not None:
+    def of(self, columns: Columns) -> pa.Schema:
+        """Return the schema of the columns of a table, hidden ones included."""
+        known = self._schemas.get(id(columns))
+        if known is not None and known[0] is columns:
             self.hits += 1
-            return schema
+            return known[1]
         self.misses += 1
-        columns = table.columns_at(version)
-        schema = pa.schema([field_for(column) for column in columns if not column.hidden])
-        self._schemas[key] = schema
+        schema = schema_of(columns)
+        self._schemas[id(columns)] = (columns, schema)
+        while len(self._schemas) > self._limit:
+            self._schemas.pop(next(iter(self._schemas)), None)
         return schema
 
-    def forget(self, table_key: int) -> None:
-        """Drop the schemas of a dropped table."""
-        for key in [key for key in self._schemas if key[0] == table_key]:
-            self._schemas.pop(key, None)
+
+def schema_of(columns: Columns) -> pa.Schema:
+    """Build the Arrow schema of columns."""
+    return pa.schema([field_for(column) for column in columns])
 
 
-def schema_for(table: TableDef, schema_version: int | None = None) -> pa.Schema:
-    """Return the Arrow schema of a table's visible columns, without a memo of its own.
-
-    A database keeps an `ArrowSchemas`, because table keys are unique within one database only.
-    """
-    columns = table.columns if schema_version is None else table.columns_at(schema_version)
-    return pa.schema([field_for(column) for column in columns if not column.hidden])
+SCHEMAS = ArrowSchemas()
+"""Those of all tables of this process."""
 
 
 def kalam_type(field: pa.Field) -> KalamDataType:

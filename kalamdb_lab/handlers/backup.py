@@ -23,7 +23,7 @@ from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.segments.backup_file import BackupFile, check_unused, new_backup, read_backup
-from kalamdb_lab.segments.base_directory import lies_within
+from kalamdb_lab.segments.base_directory import is_taken, lies_within
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.sql.commands import BackupDatabase, RestoreDatabase, ShowBackups
 from kalamdb_lab.tables.backup import NamespaceBackup, NamespaceRestore
@@ -148,6 +148,7 @@ class BackupHandler:
             parameters={"namespace_id": statement.namespace, "path": statement.directory},
             created_by=request.context.user_id,
             work=work,
+            interruption=request.interruption,
         )
         row = (job.job_id, job.kind.value, job.status.value, job.message)
         return listing(statement.kind, _JOB, [row])
@@ -171,6 +172,8 @@ class BackupHandler:
 
     def _refuse_storages(self, place: Path, shown: str) -> None:
         """Refuse a place where files that the database does not list are cleaned up."""
+        if is_taken(place, self._directory):
+            raise InvalidOptionError(f"'{shown}' is where the database keeps its own files")
         for storage_id in sorted(self._catalog.storages.all()):
             if lies_within(place, self._storages.storage(storage_id).base_directory):
                 raise InvalidOptionError(

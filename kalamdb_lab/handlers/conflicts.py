@@ -17,7 +17,7 @@ from kalamdb_lab.handlers.rows import writable_column
 from kalamdb_lab.model.datatypes import StorageValue, TypeKind
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
-from kalamdb_lab.model.values import converted, from_storage, storage_converter
+from kalamdb_lab.model.values import converted, from_storage, has_vectors, storage_converter
 from kalamdb_lab.partitions.commit import RowCommit
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.query.queries import Queries
@@ -217,7 +217,7 @@ def changed_rows(
         if given != column.data_type and isinstance(tree.unnest(), exp.Placeholder):
             convert = storage_converter(column.data_type)  # of a value, not an expression
             plain = [convert(from_storage(value, given), column.name) for value in plain]
-        elif given != column.data_type:
+        elif given != column.data_type or has_vectors(given):
             plain = [converted(value, given, column.data_type, column.name) for value in plain]
         values.append(plain)
     places = [table.columns.index(column) for column, _ in assignments]

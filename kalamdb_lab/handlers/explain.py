@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 from sqlglot import exp
+from sqlglot.errors import ErrorLevel
 
 from kalamdb_lab.errors import InternalError
 from kalamdb_lab.handlers.change import refuse_stream_update
@@ -165,5 +166,5 @@ def _tree_steps(node: exp.Expression, depth: int, scans: Iterator[ScanEstimate])
 
 
 def _text(node: exp.Expression) -> str:
-    text = node.sql(dialect=KALAM_SQL, comments=False)
+    text = node.sql(dialect=KALAM_SQL, comments=False, unsupported_level=ErrorLevel.IGNORE)
     return text if len(text) <= 300 else text[:299] + "…"

@@ -14,6 +14,7 @@ from kalamdb_lab.jobs.upkeep import TableUpkeep
 from kalamdb_lab.model.datatypes import TEXT
 from kalamdb_lab.model.ids import SYSTEM_NAMESPACE
 from kalamdb_lab.model.jobs import Job, JobKind
+from kalamdb_lab.model.roles import Role
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
@@ -158,6 +159,8 @@ class MaintenanceHandler:
             self._queries.check_namespace(statement.namespace, request.context)
         tables = self._tables(statement.namespace, streams=False)
         jobs = [self._on_table(self._jobs.attempt, kind, table, work, request) for table in tables]
+        if request.context.role < Role.DBA:
+            jobs = [job for job in jobs if job.parameters["namespace_id"] != SYSTEM_NAMESPACE]
         return _answer(statement.kind, jobs)
 
     def _tables(self, namespace: str | None, *, streams: bool) -> list[TableDef]:

@@ -217,8 +217,8 @@ class ShowHandler:
             table.table_id.namespace,
             table.table_id.name,
             table.kind.value,
-            None  # a registered table is counted by reading it, and not here
-            if table.registered is not None
+            None  # what is not stored is counted by reading it, and not here
+            if not table.is_stored
             else sum(snapshot.row_count for snapshot in snapshots) - len(expired),
             len(hot),
             len(metas),

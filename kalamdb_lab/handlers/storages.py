@@ -26,7 +26,7 @@ from kalamdb_lab.partitions.commit import Commit
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
-from kalamdb_lab.segments.base_directory import claiming, lies_within, release
+from kalamdb_lab.segments.base_directory import claiming, is_taken, lies_within, release
 from kalamdb_lab.segments.manifest_file import clear
 from kalamdb_lab.segments.templates import SHARED_TEMPLATE, USER_TEMPLATE, json_object
 from kalamdb_lab.sql.commands import AlterStorage, CheckStorage, CreateStorage, DropStorage
@@ -185,6 +185,8 @@ class StorageHandler:
         """Refuse a directory whose files would be those of two storages, or of the catalog."""
         if lies_within(self._storages.directory, base):
             raise InvalidOptionError(f"PATH '{path}' holds the database itself")
+        if is_taken(base, self._storages.directory):
+            raise InvalidOptionError(f"PATH '{path}' is where the database keeps its own files")
         for other in sorted(self._catalog.storages.all()):
             taken = self._storages.storage(other).base_directory
             if lies_within(base, taken) or lies_within(taken, base):

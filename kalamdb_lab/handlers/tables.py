@@ -8,6 +8,7 @@ from contextlib import suppress
 import pyarrow as pa
 from sqlglot import exp
 
+from kalamdb_lab.arrow.arrays import coerce_array
 from kalamdb_lab.arrow.schemas import field_for, kalam_type
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.catalog.keeper import SystemKeeper
@@ -21,8 +22,10 @@ from kalamdb_lab.errors import (
 from kalamdb_lab.handlers.targets import Targets
 from kalamdb_lab.jobs.cleanup import CleanUp, deletion_message
 from kalamdb_lab.jobs.manager import JobManager
-from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.datatypes import FLOAT, list_of
+from kalamdb_lab.model.ids import PartitionKey, checked_column_name
 from kalamdb_lab.model.jobs import JobKind
+from kalamdb_lab.model.readable import plural
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind, TableOptions
 from kalamdb_lab.model.values import from_storage, storage_converter
 from kalamdb_lab.partitions.commit import Commit
@@ -129,7 +132,14 @@ class TableHandler:
                     "and use INSERT ... SELECT"
                 )
             rows = self._queries.run(statement.query, request)
-            columns = columns_of_query([(f.name, kalam_type(f)) for f in rows.schema])
+            fields = [(field.name, kalam_type(field)) for field in rows.schema]
+            if any(kind == list_of(FLOAT) for _, kind in fields):
+                # So a vector looks that has NULL in it.
+                fields = self._queries.query_fields(statement.query, request)
+            columns = columns_of_query(fields)
+            for column in columns:
+                checked_column_name(column.name, quoted=True)
+            rows = _checked(rows, columns)
         else:
             columns = new_columns(statement.columns, statement.primary_key, kind)
             for column in columns:
@@ -152,12 +162,11 @@ class TableHandler:
             )
             self._catalog.create_table(commit, table)
             if rows is not None and rows.num_rows:
-                typed = rows.cast(pa.schema([field_for(column) for column in columns]))
                 partition = request.context.partition(table)
-                segments = self._writer.insert_arrow(commit, table, partition, typed)
+                segments = self._writer.insert_arrow(commit, table, partition, rows)
         if segments:
             self._writer.published(table, request.context.partition(table))
-        made = "" if rows is None else f" with {rows.num_rows:,} rows"
+        made = "" if rows is None else f" with {plural(rows.num_rows, 'row')}"
         return Result.of_message(statement.kind, f"Table '{table_id}' created{made}")
 
     def _check_storage(self, options: TableOptions) -> None:
@@ -186,6 +195,21 @@ class TableHandler:
             self._dropper.drop_rows(commit, table)
         self._dropper.delete_files([table], request)
         return Result.of_message(statement.kind, f"Table '{table_id}' dropped")
+
+
+def _checked(rows: pa.Table, columns: Sequence[ColumnDef]) -> pa.Table:
+    """Return rows of a query as those of its table; what no column holds is refused."""
+    arrays = [
+        coerce_array(
+            rows.column(at),
+            rows.schema.field(at),
+            column.data_type,
+            column=column.name,
+            stored=True,
+        )
+        for at, column in enumerate(columns)
+    ]
+    return pa.Table.from_arrays(arrays, schema=pa.schema([field_for(c) for c in columns]))
 
 
 def check_default(queries: Queries, column: ColumnDef, request: Request) -> None:

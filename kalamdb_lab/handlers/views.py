@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sqlglot import exp
+from sqlglot.errors import ErrorLevel
 
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.catalog.system_tables import FIRST_FREE_TABLE_KEY
@@ -66,7 +67,7 @@ class ViewHandler:
             raise InvalidDefinitionError(f"Views nest deeper than {MAX_VIEW_DEPTH}")
         names = statement.columns
         columns = self._columns(query, view_id, names, request)
-        text = query.sql(dialect=KALAM_SQL, comments=False)
+        text = query.sql(dialect=KALAM_SQL, comments=False, unsupported_level=ErrorLevel.IGNORE)
         with self._log.commit() as commit:
             now = self._catalog.find_table(view_id)
             change = SchemaChange(1, commit.at_us, context.user_id, "CREATE VIEW", columns)

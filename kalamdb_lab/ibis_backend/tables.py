@@ -271,27 +271,29 @@ access_level
         """
         namespace = namespace_of(database)
         target = self.get_schema(name, database=namespace)
-        rows = self._rows_for(name, target, obj)
         local = self.relation(name) if namespace is None else None
-        if local is None:
-            parts = parts_of(name, namespace)
-            is_stream = self.session.definition(parts).kind is TableKind.STREAM
-            with nullcontext() if is_stream or not overwrite else self._one_commit():
-                if overwrite:
-                    self.truncate_table(name, database=namespace)
-                self.session.insert(".".join(parts), rows)
-        else:
+        if local is not None:
+            self._insert_local(local, self._rows_for(name, target, obj), overwrite=overwrite)
+            return
+        parts = parts_of(name, namespace)
+        is_stream = self.session.definition(parts).kind is TableKind.STREAM
+        with nullcontext() if is_stream or not overwrite else self._one_commit():
+            # Within: what the rows are made from may be the rows that go.
+            rows = self._rows_for(name, target, obj)
             if overwrite:
                 self.truncate_table(name, database=namespace)
-            present = self.session.relations[local]
-            more = [
-                rows.column(field.name)
-                if field.name in rows.column_names
-                else pa.nulls(rows.num_rows, field.type)
-                for field in present.schema
-            ]
-            added = pa.Table.from_arrays(more, schema=present.schema)
-            self._set_local(local, pa.concat_tables([present, added]))
+            self.session.insert(".".join(parts), rows)
+
+    def _insert_local(self, name: str, rows: pa.Table, *, overwrite: bool) -> None:
+        present = self.session.relations[name]
+        more = [
+            rows.column(field.name)
+            if field.name in rows.column_names
+            else pa.nulls(rows.num_rows, field.type)
+            for field in present.schema
+        ]
+        added = pa.Table.from_arrays(more, schema=present.schema)
+        self._set_local(name, added if overwrite else pa.concat_tables([present, added]))
 
     def upsert(self, name: str, /, obj: Any, on: str, *, database: Namespace = None) -> None:
         """Change the rows whose ``on`` is there, and insert the others.

@@ -13,7 +13,7 @@ from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.retired import Deleted, RetiredFiles
 from kalamdb_lab.partitions.segment_home import SegmentHome
 from kalamdb_lab.segments.layout import segment_paths
-from kalamdb_lab.segments.manifest_file import orphans, read_manifest
+from kalamdb_lab.segments.manifest_file import orphans, read_manifests
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.store.log import EntryKind
 
@@ -176,10 +176,10 @@ def deletion_message(done: Deleted, *, versions: int | None = None, orphans: int
 
 
 def _named_beside(storage: Storage, directory: str) -> set[str] | None:
-    """Return what the manifest of a directory names; None if it cannot be read."""
+    """Return what the manifests of a directory name; None if one cannot be read."""
     try:
-        manifest = read_manifest(storage, directory)
+        manifests = read_manifests(storage, directory)
     except CorruptError:
         return None
-    listed = [] if manifest is None else manifest.segments
+    listed = (item for manifest in manifests for item in manifest.segments)
     return {path for item in listed for path in segment_paths(item.meta)}

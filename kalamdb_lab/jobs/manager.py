@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
-from pathlib import PurePath
+from dataclasses import dataclass, replace
 
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.errors import (
@@ -20,6 +18,7 @@ from kalamdb_lab.errors import (
     NotFoundError,
     StorageError,
 )
+from kalamdb_lab.jobs.failures import reason_of, trace_of
 from kalamdb_lab.jobs.journal import JobJournal
 from kalamdb_lab.model.jobs import Job, JobKind, JobStatus
 from kalamdb_lab.partitions.commit_log import CommitLog
@@ -28,7 +27,6 @@ from kalamdb_lab.store.presence import Presence
 
 OWNER_GONE = "Server restarted during execution"
 _PROGRESS_EVERY_S = 0.5
-_PACKAGE = "kalamdb_lab"
 
 Work = Callable[["JobRun"], str]
 """What a job does; returns what was done, with numbers. Must be safe to run twice."""
@@ -36,6 +34,16 @@ Work = Callable[["JobRun"], str]
 
 class JobCancelledError(Exception):
     """The job was cancelled: leave nothing half done. Never leaves `JobManager`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a job ended, as long as its row does not say it."""
+
+    job: Job
+    status: JobStatus
+    message: str
+    trace: str | None
 
 
 class JobRun:
@@ -100,12 +108,15 @@ class JobManager:
         self._presence = presence
         self._journal = journal
         self._mine: set[str] = set()
+        self._ends: dict[str, _End] = {}
         self._lock = threading.Lock()
 
     # --- asking -------------------------------------------------------------------------------
 
     def jobs(self) -> list[Job]:
         """Return all jobs, finished ones too, oldest first."""
+        with suppress(KalamError):
+            self._write_ends(wait_s=0)
         listed = self._catalog.jobs.all().values()
         return sorted(listed, key=lambda job: (job.created_at_us, job.job_id))
 
@@ -119,7 +130,10 @@ class JobManager:
     def is_active(self, kinds: Collection[JobKind]) -> bool:
         """Return whether a job of one of these kinds runs, in whatever process."""
         return any(
-            job.kind in kinds and job.status.has_owner and not self._is_abandoned(job)
+            job.kind in kinds
+            and job.status.has_owner
+            and job.job_id not in self._ends
+            and not self._is_abandoned(job)
             for job in self._catalog.jobs.all().values()
         )
 
@@ -136,6 +150,9 @@ class JobManager:
         interruption: Interruption | None = None,
     ) -> Job:
         """Run a job to its end and return its row: completed, or cancelled by somebody.
+
+        An end that cannot be written, as the database is busy, is written later with the same
+        outcome: when this process runs or lists jobs next, or closes.
 
         Parameters
         ----------
@@ -190,9 +207,12 @@ class JobManager:
         """
         with self._log.commit() as commit:
             job = self.job(job_id)
-            if not job.status.is_active:
+            with self._lock:
+                end = self._ends.get(job_id)
+            status = job.status if end is None else end.status
+            if not status.is_active:
                 raise JobStateError(
-                    f"Job '{job_id}' is already {job.status.value} and cannot be cancelled"
+                    f"Job '{job_id}' is already {status.value} and cannot be cancelled"
                 )
             message = f"Cancelled by '{by}'"
             cancelled = _ended(job, JobStatus.CANCELLED, message, commit.at_us)
@@ -203,6 +223,7 @@ class JobManager:
     def release_abandoned(self) -> list[Job]:
         """Fail the jobs whose owner is gone; those of a living process are left alone.
 
+        A job that came to its end keeps its outcome as long as its process lives to write it.
         What hinders that, a database that cannot be written now or damaged rows of jobs, leaves
         it to who claims such a job's key next, or opens the database next.
         """
@@ -225,6 +246,7 @@ class JobManager:
         self, kind: JobKind, key: str, parameters: Mapping[str, object], created_by: str
     ) -> Job:
         """Take the key and the job for this node, in one commit."""
+        self._write_ends()
         released = []
         job_id = kind.new_id()
         with self._lock:
@@ -276,31 +298,63 @@ class JobManager:
             except JobCancelledError:
                 return self.job(job.job_id)
             except BaseException as error:
-                reason = _reason(error)
-                # The work's own error is the one to tell; the row waits for the next claim.
+                reason = reason_of(error)
+                # The work's own error is the one to tell.
                 with suppress(KalamError):
-                    self._end(job, JobStatus.FAILED, reason, _trace(error))
+                    self._end(job, JobStatus.FAILED, reason, trace_of(error))
                 self._journal.write(job.job_id, "ERROR", "Failed", reason)
                 raise
             ended = self._end(job, JobStatus.COMPLETED, message)
         finally:
             interruption.running(None)
-            self._disown(job.job_id)
+            if job.job_id not in self._ends:
+                self._disown(job.job_id)
         if ended.status is JobStatus.COMPLETED:
             self._journal.write(job.job_id, "INFO", "Completed", message)
         return ended
 
     def _end(self, job: Job, status: JobStatus, message: str, trace: str | None = None) -> Job:
-        with self._log.commit() as commit:
-            current = self._catalog.jobs.get(job.job_id) or job
-            if current.status is JobStatus.CANCELLED:
-                if status is JobStatus.FAILED:
-                    return current
-                # Too late to stop: it stays cancelled, and tells what was done all the same.
-                message, status = f"{current.message}, after it had: {message}", current.status
-            ended = _ended(current, status, message, commit.at_us, trace)
-            self._catalog.jobs.put(commit, ended)
-        return ended
+        end = _End(job, status, message, trace)
+        with self._lock:
+            self._ends[job.job_id] = end
+        try:
+            self._write_ends()
+        except (BusyError, StorageError):
+            # What was done stays done.
+            return self._with_end(end, job.updated_at_us)
+        return self._catalog.jobs.get(job.job_id) or job
+
+    def _write_ends(self, *, wait_s: float | None = None) -> None:
+        """Write how jobs of this process ended; what cannot be written is kept."""
+        with self._lock:
+            ends, self._ends = self._ends, {}
+        if not ends:
+            return
+        try:
+            with self._log.commit(wait_s=wait_s) as commit:
+                for end in ends.values():
+                    self._catalog.jobs.put(commit, self._with_end(end, commit.at_us))
+        except BaseException:
+            with self._lock:
+                self._ends = ends | self._ends
+            raise
+        with self._lock:
+            self._mine -= ends.keys()
+
+    def _with_end(self, end: _End, at_us: int) -> Job:
+        current = self._catalog.jobs.get(end.job.job_id) or end.job
+        status, message = end.status, end.message
+        if current.status is JobStatus.CANCELLED:
+            if status is JobStatus.FAILED:
+                return current
+            # Too late to stop: it stays cancelled, and tells what was done all the same.
+            message, status = f"{current.message}, after it had: {message}", current.status
+        return _ended(current, status, message, at_us, end.trace)
+
+    def close(self) -> None:
+        """Try once more to write how jobs ended."""
+        with suppress(KalamError):
+            self._write_ends(wait_s=1.0)
 
     def _is_cancelled(self, job_id: str) -> bool:
         self._log.look_again()
@@ -308,7 +362,8 @@ class JobManager:
         return job is not None and job.status is JobStatus.CANCELLED
 
     def _report(self, job_id: str, progress: float) -> None:
-        with suppress(BusyError, StorageError), self._log.commit() as commit:
+        # The work goes on rather than wait for others: the next report says more.
+        with suppress(BusyError, StorageError), self._log.commit(wait_s=0) as commit:
             job = self._catalog.jobs.get(job_id)
             if job is not None and job.status is JobStatus.RUNNING:
                 at_us = max(commit.at_us, job.updated_at_us)
@@ -343,28 +398,3 @@ def _ended(job: Job, status: JobStatus, message: str, at_us: int, trace: str | N
         updated_at_us=at_us,
         finished_at_us=at_us,
     )
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, KalamError):
-        return str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return "Interrupted"
-    return f"Internal error: {type(error).__name__}"
-
-
-def _trace(error: BaseException) -> str:
-    """Return where an error arose, without a path of the machine: rows travel in backups."""
-    lines = []
-    for frame in traceback.extract_tb(error.__traceback__):
-        parts = PurePath(frame.filename).with_suffix("").parts
-        if _PACKAGE in parts:
-            at = len(parts) - 1 - parts[::-1].index(_PACKAGE)
-            parts = parts[at:]
-        else:
-            parts = parts[-1:]
-        lines.append(f"{'.'.join(parts)}:{frame.lineno} in {frame.name}")
-    # What is no sentence of ours may quote a value of somebody's row.
-    text = f": {error}" if isinstance(error, KalamError) else ""
-    lines.append(f"{type(error).__name__}{text}")
-    return "\n".join(lines)

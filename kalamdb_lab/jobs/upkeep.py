@@ -12,6 +12,7 @@ from kalamdb_lab.clock import Clock
 from kalamdb_lab.errors import BusyError, StorageError
 from kalamdb_lab.jobs.manager import JobRun
 from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.readable import plural
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.analysis import analyze_partition
 from kalamdb_lab.partitions.commit_log import CommitLog, Definition
@@ -69,7 +70,7 @@ class TableUpkeep:
         self.trim()
         if not segments:
             return "Flushed 0 rows: nothing to do"
-        return f"Flushed {rows:,} rows into {segments} segment{'s' if segments > 1 else ''}"
+        return f"Flushed {plural(rows, 'row')} into {plural(segments, 'segment')}"
 
     def compact(self, table: TableDef, run: JobRun) -> str:
         """Compact all scopes of a table; return what was done in words."""

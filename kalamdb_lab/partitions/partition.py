@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from kalamdb_lab.arrow.arrays import array_from_storage
-from kalamdb_lab.arrow.schemas import field_for
+from kalamdb_lab.arrow.schemas import SCHEMAS
 from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import ColumnDef, TableDef
@@ -306,7 +306,6 @@ def fold_rows(table: TableDef, rows: list[tuple[int, int, Row]]) -> pa.Table:
     Rows of older schema versions are read through their column ids: what was dropped is left
     out, what came later shows the column's fill, what changed its type is converted.
     """
-    fields = [field_for(column) for column in table.columns]
     parts: list[list[pa.Array]] = []
     start = 0
     while start < len(rows):
@@ -316,7 +315,7 @@ def fold_rows(table: TableDef, rows: list[tuple[int, int, Row]]) -> pa.Table:
             end += 1
         parts.append(_fold_version(table, version, rows[start:end]))
         start = end
-    schema = pa.schema([*fields, SEQ_FIELD])
+    schema = SCHEMAS.of(table.columns).append(SEQ_FIELD)
     if not parts:
         return schema.empty_table()
     tables = [pa.Table.from_arrays(arrays, schema=schema) for arrays in parts]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pyarrow as pa
 
 from kalamdb_lab.arrow.arrays import array_from_storage
-from kalamdb_lab.arrow.schemas import field_for
+from kalamdb_lab.arrow.schemas import SCHEMAS
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.catalog.system_tables import ALL_COLUMNS, ALL_TABLES, SCHEMATA, STATS
 from kalamdb_lab.model.datatypes import StorageValue
@@ -111,4 +111,4 @@ def _arrow(table: TableDef, rows: Sequence[Row]) -> pa.Table:
         array_from_storage([row[at] for row in rows], column.data_type)
         for at, column in enumerate(table.columns)
     ]
-    return pa.Table.from_arrays(arrays, schema=pa.schema([field_for(c) for c in table.columns]))
+    return pa.Table.from_arrays(arrays, schema=SCHEMAS.of(table.columns))

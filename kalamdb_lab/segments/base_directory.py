@@ -9,6 +9,9 @@ from pathlib import Path
 
 from kalamdb_lab.errors import NotEmptyError, StorageError
 
+_OWN_NAMES = ("catalog.sqlite", "kalam.toml", "jobs.log", "node-")
+"""What the names in a database directory begin with that are the database's own."""
+
 MARK_NAME = ".kalam-storage"
 _MARK = b"Segments of a KalamDB Lab database lie here. Nothing else should.\n"
 
@@ -72,6 +75,16 @@ def release(base: Path) -> None:
     _remove_empty(folder for folder in folders if folder != base)
 
 
+def is_taken(place: Path, directory: Path) -> bool:
+    """Return whether the database in ``directory`` keeps, or will keep, files of its own there."""
+    base = Path(os.path.realpath(directory))
+    try:
+        first = Path(os.path.realpath(place)).relative_to(base).parts[:1]
+    except ValueError:
+        return False  # somewhere else
+    return any(name.lower().startswith(_OWN_NAMES) for name in first)
+
+
 def lies_within(inner: Path, outer: Path) -> bool:
     """Return whether a directory is another one or lies in it, by whatever names."""
     if Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer)):
@@ -81,11 +94,14 @@ def lies_within(inner: Path, outer: Path) -> bool:
         wanted = outer.stat()
     except OSError:
         return False
-    return any(
-        os.path.samestat(place.stat(), wanted)
-        for place in (inner, *inner.parents)
-        if place.exists()
-    )
+    return any(_is_same(place, wanted) for place in (inner, *inner.parents))
+
+
+def _is_same(place: Path, wanted: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(place.stat(), wanted)
+    except OSError:  # nothing is there, or cannot be: a name may be too long
+        return False
 
 
 def leave_mark(base: Path) -> None:

@@ -126,15 +126,13 @@ def test_metadata_that_no_longer_fits_is_not_believed() -> None:
 def test_repeated_schema_lookups_build_nothing() -> None:
     first = (ColumnDef(1, "id", types.BIGINT, nullable=False, primary_key=True),)
     second = (*first, ColumnDef(2, "model", types.TEXT), ColumnDef(3, "x", types.INT, hidden=True))
-    table = table_of(first, second)
-    memo = schemas.ArrowSchemas()
-    newest = memo.of(table)
-    assert newest.names == ["id", "model"]
-    assert [field.nullable for field in newest] == [False, True]
-    assert memo.of(table, 1).names == ["id"]
-    assert memo.of(table) is newest
-    assert memo.of(table, 2) is newest
-    assert (memo.hits, memo.misses) == (2, 2)
-    memo.forget(table.table_key)
-    assert memo.of(table).equals(schemas.schema_for(table), check_metadata=True)
-    assert memo.misses == 3
+    memo = schemas.ArrowSchemas(limit=2)
+    newest = memo.of(second)
+    assert newest.names == ["id", "model", "x"]
+    assert [field.nullable for field in newest] == [False, True, True]
+    assert memo.of(first).names == ["id"]
+    assert memo.of(second) is newest
+    assert (memo.hits, memo.misses) == (1, 2)
+    memo.of((*first, *first))  # one too many: the oldest is forgotten
+    assert memo.of(second).equals(schemas.schema_of(second), check_metadata=True)
+    assert memo.misses == 4

@@ -360,3 +360,22 @@ def test_two_sessions_see_a_definition_at_once(s: Session, sven: Session) -> Non
     s.execute("DROP TABLE plans")
     with pytest.raises(Exception, match=r"^Table 'studio\.plans' not found$"):
         sven.execute("SELECT * FROM plans")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("_seq", "Column name '_seq' is reserved"),
+        ("_Deleted", "Column name '_Deleted' is reserved"),
+        ("__kalam_x", "Column name '__kalam_x' is reserved"),
+        (
+            "a" * 129,
+            f"Invalid column name '{'a' * 40}': use 1 to 128 characters without control characters",
+        ),
+    ],
+)
+def test_a_query_names_columns_as_a_definition_may(
+    s: Session, refused: Any, name: str, message: str
+) -> None:
+    assert str(refused(s, f'CREATE TABLE c AS SELECT 1 AS "{name}"')) == message
+    s.execute('CREATE TABLE c AS SELECT 1 AS "odd name"')

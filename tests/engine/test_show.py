@@ -10,8 +10,10 @@ import pytest
 from kalamdb_lab.engine.session import Session
 
 
-@pytest.fixture(autouse=True)
-def _tables(s: Session) -> None:
+@pytest.fixture(scope="module")
+def studio(library: Any) -> Any:
+    """One for all tests here, for they only read."""
+    s: Session = library.session()
     s.execute(
         """CREATE USER TABLE tracks (id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(),
         Title TEXT NOT NULL, price DECIMAL(9, 4) DEFAULT 1.5, mood EMBEDDING(2));
@@ -19,6 +21,8 @@ def _tables(s: Session) -> None:
         CREATE TABLE plans (id INT PRIMARY KEY);
         CREATE STREAM TABLE plays (id INT) WITH (TTL_SECONDS = 60);
         CREATE VIEW long_tracks AS SELECT id, Title AS name FROM tracks;
+        CREATE VIEW closed AS SELECT id AS plan FROM plans;
+        CREATE VIEW people AS SELECT user_id FROM system.users;
         CREATE NAMESPACE films; CREATE TABLE films.reels (id INT);
         INSERT INTO genres VALUES ('jz'); INSERT INTO plans VALUES (1), (2);
         STORAGE FLUSH TABLE genres; STORAGE FLUSH TABLE plans"""
@@ -32,6 +36,8 @@ def _tables(s: Session) -> None:
         s.execute("STORAGE FLUSH TABLE tracks")
     s.execute("EXECUTE AS USER 'mia' (DELETE FROM tracks WHERE id = 0)")
     s.execute("EXECUTE AS USER 'mia' (INSERT INTO tracks (id, title) VALUES (9, 'hot'))")
+    library.session("dora").execute("ALTER TABLE films.reels ADD COLUMN rank INT")
+    return library
 
 
 def test_namespaces(s: Session, mia: Session, sven: Session, dora: Session) -> None:
@@ -39,7 +45,7 @@ def test_namespaces(s: Session, mia: Session, sven: Session, dora: Session) -> N
         answer = session.execute("SHOW NAMESPACES")
         assert answer.columns == ["namespace_id", "description", "table_count", "created_at"]
         assert [row[0] for row in answer] == ["default", "films", "studio", *system]
-    assert {row[0]: row[2] for row in mia.execute("SHOW NAMESPACES")}["studio"] == 5
+    assert {row[0]: row[2] for row in mia.execute("SHOW NAMESPACES")}["studio"] == 7
     assert s.execute("SHOW NAMESPACES").rows()[0][3] == datetime(2030, 1, 1, tzinfo=UTC)
 
 
@@ -49,9 +55,11 @@ def test_tables(s: Session, mia: Session, refused: Any) -> None:
         "namespace_id", "table_name", "table_type", "access_level", "schema_version", "created_at",
     ]  # fmt: skip
     listed = [
-        ("films", "reels", "shared", "private", 1),
+        ("films", "reels", "shared", "private", 2),
+        ("studio", "closed", "view", None, 1),
         ("studio", "genres", "shared", "public", 1),
         ("studio", "long_tracks", "view", None, 1),
+        ("studio", "people", "view", None, 1),
         ("studio", "plans", "shared", "private", 1),
         ("studio", "plays", "stream", None, 1),
         ("studio", "tracks", "user", None, 1),
@@ -164,10 +172,8 @@ def test_describe_tells_a_definition_to_everybody(s: Session, mia: Session) -> N
 
 
 def test_describe_of_a_view_over_closed_tables_shows_its_columns_only(
-    s: Session, mia: Session, refused: Any
+    mia: Session, refused: Any
 ) -> None:
-    s.execute("CREATE VIEW closed AS SELECT id AS plan FROM plans")
-    s.execute("CREATE VIEW people AS SELECT user_id FROM system.users")
     assert [row[0] for row in mia.execute("DESCRIBE closed")] == ["plan"]
     assert [row[0] for row in mia.execute("DESCRIBE people")] == ["user_id"]
     assert refused(mia, "SELECT * FROM closed").code == "PERMISSION_DENIED"
@@ -180,10 +186,10 @@ def test_system_columns_and_hidden_ones_are_listed_nowhere(s: Session) -> None:
         assert s.execute(f"SELECT * FROM {table}").columns == names
 
 
-def test_history_hides_who_below_dba(s: Session, mia: Session, dora: Session) -> None:
-    dora.execute("ALTER TABLE tracks ADD COLUMN rank INT")
-    assert [row[2] for row in dora.execute("DESCRIBE TABLE tracks HISTORY")] == ["root", "dora"]
-    assert [row[2:] for row in mia.execute("DESC tracks HISTORY")] == [
+def test_history_hides_who_below_dba(mia: Session, dora: Session) -> None:
+    history = dora.execute("DESCRIBE TABLE films.reels HISTORY")
+    assert [row[2] for row in history] == ["root", "dora"]
+    assert [row[2:] for row in mia.execute("DESC films.reels HISTORY")] == [
         (None, "CREATE TABLE"),
         (None, "ADD COLUMN rank INT"),
     ]
@@ -221,9 +227,8 @@ def test_sources_of_a_definition_agree(s: Session) -> None:
     assert s.execute(
         "SELECT namespace_id, table_count FROM system.namespaces ORDER BY 1"
     ).rows() == [(row[0], row[2]) for row in s.execute("SHOW NAMESPACES") if row[0] != "system"]
-    assert s.execute("SELECT table_name FROM system.schemas WHERE table_type = 'view'").rows() == [
-        ("long_tracks",)
-    ]
+    views = "SELECT table_name FROM system.schemas WHERE table_type = 'view' ORDER BY 1"
+    assert s.execute(views).rows() == [("closed",), ("long_tracks",), ("people",)]
     described = {row[0]: row for row in s.execute("DESCRIBE tracks")}
     for name, kind in zip(
         s.execute("SELECT * FROM tracks").columns,
@@ -233,17 +238,24 @@ def test_sources_of_a_definition_agree(s: Session) -> None:
         assert described[name][1] == str(kind)
 
 
-def test_maintenance_answers_a_row_per_table(s: Session) -> None:
+def test_maintenance_answers_a_row_per_table(fresh: Any) -> None:
+    s = fresh.session()
+    s.execute(
+        """CREATE TABLE tracks (id INT PRIMARY KEY); INSERT INTO tracks VALUES (1);
+        CREATE TABLE genres (id INT); CREATE VIEW shown AS SELECT * FROM genres;
+        CREATE STREAM TABLE plays (id INT) WITH (TTL_SECONDS = 60);
+        CREATE NAMESPACE films; CREATE TABLE films.reels (id INT)"""
+    )
     columns = ["job_id", "job_type", "table_name", "status", "message"]
     answer = s.execute("FLUSH TABLE tracks")
     assert answer.columns == columns
     assert answer.rows()[0][1:] == (
-        "flush", "studio.tracks", "completed", "Flushed 1 rows into 1 segment",
+        "flush", "studio.tracks", "completed", "Flushed 1 row into 1 segment",
     )  # fmt: skip
     again = s.execute("STORAGE FLUSH TABLE studio.tracks").rows()[0]
     assert again[4] == "Flushed 0 rows: nothing to do"
     assert [row[2] for row in s.execute("STORAGE FLUSH ALL IN studio")] == [
-        "studio.genres", "studio.plans", "studio.tracks",
+        "studio.genres", "studio.tracks",
     ]  # fmt: skip
     for sql in ("STORAGE COMPACT TABLE tracks", "OPTIMIZE TABLE tracks", "OPTIMIZE tracks"):
         answer = s.execute(sql)
@@ -256,7 +268,7 @@ def test_maintenance_answers_a_row_per_table(s: Session) -> None:
     everything = {row[2] for row in s.execute("FLUSH ALL TABLES")}
     assert {"system.users", "system.tables", "studio.tracks", "films.reels"} <= everything
     assert "studio.plays" not in everything
-    assert s.execute("SHOW TABLES").row_count == 6
+    assert s.execute("SHOW TABLES").row_count == 5
 
 
 @pytest.mark.parametrize(

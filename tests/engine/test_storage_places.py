@@ -295,3 +295,17 @@ def test_an_unreachable_storage_does_not_hold_the_clean_up_of_others(
     (lab.parent / "away").rename(lab / "attic")
     own.execute("CREATE TABLE t (id INT); DROP TABLE t")
     assert places(lab) == set()
+
+
+@pytest.mark.parametrize(
+    "path", ["catalog.sqlite-journal", "catalog.sqlite/x", "jobs.log", "NODE-1"]
+)
+def test_a_storage_never_lies_where_the_database_keeps_its_files(
+    fresh: Any, refused: Any, path: str
+) -> None:
+    s = fresh.session()
+    error = refused(s, f"CREATE STORAGE j TYPE filesystem PATH '{path}'")
+    assert str(error) == f"PATH '{path}' is where the database keeps its own files"
+    error = refused(s, f"BACKUP DATABASE studio TO '{path}'")
+    assert str(error) == f"'{path}' is where the database keeps its own files"
+    s.execute("CREATE STORAGE j TYPE filesystem PATH 'catalogs'")
