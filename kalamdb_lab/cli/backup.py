@@ -37,6 +37,6 @@ def backup(
     login = Login(user, DEFAULT_NAMESPACE, password_prompt, password_env)
     with opened(path, login) as (database, _):
         with progress(f"Copying {path}"):
-            report = database.backup(directory)
+            report = database.backup(directory, origin="cli")
         files, rows = plural(report.files, "file"), plural(report.rows, "row")
         typer.echo(f"{directory}: {files}, {rows}, {report.bytes:,} bytes")

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Final
 
 from kalamdb_lab.errors import InvalidOptionError
+from kalamdb_lab.model.tables import compression_of
 
 STANDARD_STREAM: Final = "-"
 """Stands for standard input or output where a file is asked for."""
@@ -51,7 +52,6 @@ _BY_SUFFIX: Final = {
     ".ndjson": FileFormat.JSONL,
     ".json": FileFormat.JSONL,
 }
-_COMPRESSED: Final = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 
 
 def format_of(file: str, stated: FileFormat | None, option: str) -> FileFormat:
@@ -75,8 +75,3 @@ def format_of(file: str, stated: FileFormat | None, option: str) -> FileFormat:
             f"Nothing tells the format of {where}; use {option} {', '.join(FileFormat)}"
         )
     return found
-
-
-def compression_of(file: str) -> str | None:
-    """Return how a file is compressed, as pyarrow calls it, by the last suffix of its name."""
-    return _COMPRESSED.get(PurePath(file).suffix.lower())

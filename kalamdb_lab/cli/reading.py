@@ -10,23 +10,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import msgspec
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from kalamdb_lab.arrow.schemas import KALAM_TYPE, kalam_type, logical_field
-from kalamdb_lab.cli.formats import STANDARD_STREAM, FileFormat, compression_of
+from kalamdb_lab.arrow.text_types import type_of_texts
+from kalamdb_lab.cli.formats import STANDARD_STREAM, FileFormat
 from kalamdb_lab.cli.text_columns import (
     column_of_json,
     column_of_texts,
     type_of_json,
-    type_of_texts,
 )
 from kalamdb_lab.errors import InvalidDefinitionError, InvalidValueError
 from kalamdb_lab.model.datatypes import KalamDataType, parse_type
+from kalamdb_lab.model.tables import compression_of
+from kalamdb_lab.segments.csv_files import BLOCK_BYTES, Continued, CsvText, reason
 from kalamdb_lab.segments.physical import file_type, from_file
 
 PORTION_ROWS: Final = 1_966_080
@@ -34,7 +35,6 @@ PORTION_ROWS: Final = 1_966_080
 PORTION_BYTES: Final = 256 * 2**20
 """Memory that the rows of one insert take, about."""
 
-_BLOCK_BYTES: Final = 16 * 2**20
 _BLOCK_ROWS: Final = 20_000
 _ARROW_FILE: Final = b"ARROW1"
 
@@ -105,9 +105,11 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "its text is not UTF-8"
     first = str(error).partition("\n")[0]
+    if "straddl" in first or "UTF8" in first:
+        return reason(error)
     for start in ("CSV parse error: ", "Could not open Parquet input source '<Buffer>': "):
         first = first.removeprefix(start)
-    return "its text is not UTF-8" if "UTF8" in first else first[:200]
+    return first[:200]
 
 
 @contextmanager
@@ -121,7 +123,7 @@ def _source(file: str) -> Iterator[BinaryIO]:
             yield plain
     else:
         with pa.input_stream(file, compression=compression) as stream:
-            yield io.BufferedReader(stream, _BLOCK_BYTES)
+            yield io.BufferedReader(stream, BLOCK_BYTES)
 
 
 class _ParquetRows(RowFile):
@@ -178,7 +180,7 @@ class _ArrowRows(RowFile):
         elif start == _ARROW_FILE:
             raise InvalidValueError("An Arrow file cannot be read from a pipe; an Arrow stream can")
         else:
-            stream = pa.ipc.open_stream(_Continued(start, source))
+            stream = pa.ipc.open_stream(Continued(start, source))
             self._schema, self._batches = stream.schema, iter(stream)
 
     def columns(self) -> list[tuple[str, KalamDataType]]:
@@ -188,55 +190,14 @@ class _ArrowRows(RowFile):
         return (pa.Table.from_batches([batch]) for batch in self._batches)
 
 
-class _Continued(io.RawIOBase):
-    """A stream that goes on after what was read of it already."""
-
-    def __init__(self, start: bytes, rest: BinaryIO) -> None:
-        super().__init__()
-        self._start = start
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        start = self._start[: len(buffer)]
-        self._start = self._start[len(start) :]
-        # Filled as far as it goes: a short first block would be taken for a short first row.
-        data = start + self._rest.read(len(buffer) - len(start))
-        buffer[: len(data)] = data
-        return len(data)
-
-
 class _CsvRows(RowFile):
     """Cells are read as text: which value a text is, the conversions of INSERT say."""
 
     def __init__(self, source: BinaryIO, delimiter: str) -> None:
-        self._names = _header(source, delimiter)
-        self._batches: Iterator[pa.RecordBatch] = iter(())
-        start = source.read(1)
-        if start:
-            self._batches = iter(self._reader(_Continued(start, source), delimiter))
+        text = CsvText(source, delimiter)
+        self._names = text.names
+        self._batches = text.batches()
         self._first = next(self._batches, None)
-
-    def _reader(self, source: io.RawIOBase, delimiter: str) -> Iterable[pa.RecordBatch]:
-        reader: Iterable[pa.RecordBatch] = pa.csv.open_csv(
-            source,
-            read_options=pa.csv.ReadOptions(column_names=self._names, block_size=_BLOCK_BYTES),
-            parse_options=pa.csv.ParseOptions(
-                delimiter=delimiter,
-                newlines_in_values=True,
-                # In a file of one column an empty line is a NULL.
-                ignore_empty_lines=len(self._names) > 1,
-            ),
-            convert_options=pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(self._names, pa.string()),
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-        return reader
 
     def columns(self) -> list[tuple[str, KalamDataType]]:
         first = pa.Table.from_batches(
@@ -262,25 +223,6 @@ class _CsvRows(RowFile):
                 for name, column in zip(self._names, block.columns, strict=True)
             }
             yield pa.table(columns)
-
-
-def _header(source: BinaryIO, delimiter: str) -> list[str]:
-    """Read the first line, which may go on within quotes."""
-    line = b""
-    while (more := source.readline()) or not line:
-        if not more:
-            raise InvalidValueError("The file is empty; its first line should name the columns")
-        line += more
-        if line.count(b'"') % 2 == 0 and line.strip():
-            break
-    text = line.decode("utf-8-sig").strip("\r\n")
-    names = next(csv.reader([text], delimiter=delimiter))
-    seen: set[str] = set()
-    for name in names:
-        if name.lower() in seen:
-            raise InvalidDefinitionError(f"Column '{name}' appears twice")
-        seen.add(name.lower())
-    return names
 
 
 class _JsonRows(RowFile):

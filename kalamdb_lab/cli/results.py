@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import typer
 
@@ -49,7 +50,7 @@ class ResultPrinter:
         is_shell: bool = False,
     ) -> None:
         self._format = result_format
-        self._out = typer.get_binary_stream("stdout")
+        self._out = standard_output()
         self._has_shown = False
         self._was_table = False
         self._is_shell = is_shell
@@ -107,6 +108,14 @@ class ResultPrinter:
                 for batch in batches:
                     write(batch)
         self._out.flush()
+
+
+def standard_output() -> BinaryIO:
+    """Return standard output for bytes; each write takes all of them once it is flushed."""
+    out: BinaryIO = typer.get_binary_stream("stdout")
+    if isinstance(out, io.RawIOBase):  # by PYTHONUNBUFFERED; it may take a part of what it is given
+        return io.BufferedWriter(io.FileIO(out.fileno(), "wb", closefd=False))
+    return out
 
 
 def terminal(*, err: bool = False) -> Console:

@@ -291,7 +291,7 @@ def tables(
 def _name(text: str) -> str:
     from kalamdb_lab.model.ids import checked_name
 
-    return text if text.lower() == SYSTEM_NAMESPACE else checked_name(text)
+    return text if text.lower() == SYSTEM_NAMESPACE else checked_name(text, namespace=True)
 
 
 def jobs(

@@ -1,4 +1,4 @@
-"""Columns of text files: which types they have, and their values in the form that INSERT takes."""
+"""Columns of text files: their values in the form that INSERT takes."""
 
 from __future__ import annotations
 
@@ -9,59 +9,17 @@ from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from kalamdb_lab.arrow.arrays import array_from_storage
+from kalamdb_lab.arrow.text_types import type_of_texts
 from kalamdb_lab.errors import InvalidValueError
 from kalamdb_lab.model import datatypes as types
 from kalamdb_lab.model import faults
 from kalamdb_lab.model.datatypes import KalamDataType, TypeKind
 from kalamdb_lab.model.values import storage_converter
 
-_DATE: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME: Final = r"[0-2][0-9]:[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
-_WHOLE: Final = r"-?(0|[1-9][0-9]{0,18})"
-# No plus and no leading zeros: those are the numbers of telephones and post offices.
-_NUMBER: Final = rf"{_WHOLE}(\.[0-9]+)?([eE][+-]?[0-9]+)?|-?(nan|inf|NaN|Infinity)"
-_BY_PATTERN: Final[tuple[tuple[str, KalamDataType], ...]] = (
-    ("(?i:true|false)", types.BOOLEAN),
-    (_WHOLE, types.BIGINT),
-    (_NUMBER, types.DOUBLE),
-)
-_BY_QUOTED_PATTERN: Final[tuple[tuple[str, KalamDataType], ...]] = (
-    (_DATE, types.DATE),
-    (rf"{_DATE}[ T]{_TIME}", types.TIMESTAMP),
-    (rf"{_DATE}[ T]{_TIME}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})", types.DATETIME),
-    (_TIME, types.TIME),
-    (r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", types.UUID),
-)
-"""Types whose values JSON writes in quotes."""
-
 _NEEDS_HELP: Final = frozenset({TypeKind.BYTES, TypeKind.LIST, TypeKind.STRUCT, TypeKind.MAP})
 """Kinds that no text converts to in the language itself."""
-
-
-def type_of_texts(column: pa.ChunkedArray, *, was_quoted: bool = False) -> KalamDataType:
-    """Return the narrowest type that reads each text as it is written; TEXT if none does.
-
-    Parameters
-    ----------
-    was_quoted : bool
-        True if the file says that these are texts: then digits stay text.
-    """
-    given = column.drop_null()
-    if not len(given):
-        return types.TEXT
-    for pattern, data_type in (*(() if was_quoted else _BY_PATTERN), *_BY_QUOTED_PATTERN):
-        if not pc.all(pc.match_substring_regex(given, f"^({pattern})$")).as_py():
-            continue
-        if data_type == types.BIGINT:
-            try:
-                given.cast(pa.int64())
-            except pa.ArrowInvalid:
-                return types.TEXT  # a number would lose its last digits
-        return data_type
-    return types.TEXT
 
 
 def type_of_json(raws: Sequence[bytes | None]) -> KalamDataType:
@@ -73,11 +31,10 @@ def type_of_json(raws: Sequence[bytes | None]) -> KalamDataType:
     if kinds == {bool}:
         return types.BOOLEAN
     if kinds == {str}:
-        return type_of_texts(pa.chunked_array([pa.array(values, pa.string())]), was_quoted=True)
-    if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values):
-        return types.BIGINT
+        return type_of_texts(pa.array(values, pa.string()), was_quoted=True)
     if kinds <= {int, float}:
-        return types.DOUBLE
+        written = [raw for raw in raws if raw is not None and raw != b"null"]
+        return type_of_texts(pa.array(written, pa.binary()).cast(pa.string()))
     return types.JSON
 
 

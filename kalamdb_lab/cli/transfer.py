@@ -22,9 +22,10 @@ from kalamdb_lab.cli.connecting import (
     usage_errors,
 )
 from kalamdb_lab.cli.formats import STANDARD_STREAM, FileFormat, format_of
-from kalamdb_lab.cli.results import progress
+from kalamdb_lab.cli.results import progress, standard_output
 from kalamdb_lab.errors import (
     InterruptedStatementError,
+    InvalidDefinitionError,
     InvalidOptionError,
     InvalidValueError,
     KalamError,
@@ -177,6 +178,8 @@ class _Target:
         if self._types() is not None:
             return
         columns = rows.columns()
+        if not all(name for name, _ in columns):
+            raise InvalidDefinitionError("A column of the file has no name")
         if key is not None and key.lower() not in (name.lower() for name, _ in columns):
             raise NotFoundError("Column", key)
         parts = [
@@ -191,9 +194,9 @@ class _Target:
         """Insert the rows of a file, a portion at a time; return how many."""
         types = self._types()
         if types is None:
-            error = NotFoundError("Table", self.name)
-            error.message += "; --create makes it"
-            raise error
+            missing = NotFoundError("Table", self.name)
+            missing.message += "; --create makes it"
+            raise missing
         count = 0
         try:
             with progress(f"Inserting into {self.name}") as told:
@@ -201,7 +204,8 @@ class _Target:
                     self._calls.run(partial(self._session.insert, self.name, portion))
                     count += portion.num_rows
                     told(count)
-        except KalamError as error:
+        except (KalamError, KeyboardInterrupt) as caught:
+            error = caught if isinstance(caught, KalamError) else InterruptedStatementError()
             if self._is_ours and isinstance(error, _MISFITS):
                 error.message += (
                     "; the first rows gave the types: create the table to choose others"
@@ -210,7 +214,7 @@ class _Target:
                 stopped = isinstance(error, InterruptedStatementError)
                 what = "Interrupted" if stopped else error.message
                 error.message = f"{what}; inserted before: {plural(count, 'row')}"
-            raise
+            raise error from None
         return count
 
 
@@ -260,7 +264,7 @@ def export(
         file_format = format_of(file, output_format, "--format")
         if file != STANDARD_STREAM:
             _refuse_existing(Path(file), is_forced=force)
-        elif typer.get_binary_stream("stdout").isatty():
+        elif standard_output().isatty():
             _refuse_terminal(file_format)
     with connected(path, login) as session:
         tree = _rows_of(session, what[0]) if query is None else _query(query)
@@ -305,11 +309,14 @@ def _write(session: Session, tree: exp.Expression, file: str, file_format: FileF
         lambda: session.stream_tree(tree, batch_rows=_BATCH_ROWS, text_semantics=True)
     )
     refuse_equal_names(reader.schema)
-    is_stream = file == STANDARD_STREAM
+    is_standard = file == STANDARD_STREAM
+    # A pipe that has a name is no place to seek in either.
+    is_stream = is_standard or (Path(file).exists() and not Path(file).is_file())
     count = 0
     with ExitStack() as stack:
-        if is_stream:
-            out = typer.get_binary_stream("stdout")
+        if is_standard:
+            out = standard_output()
+            stack.callback(out.flush)
         else:
             out = stack.enter_context(replaced_file(Path(file)))
         write = stack.enter_context(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -12,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kalamdb_lab.arrow.schemas import kalam_type
-from kalamdb_lab.cli.formats import FileFormat, compression_of
+from kalamdb_lab.cli.formats import FileFormat
 from kalamdb_lab.cli.row_text import csv_header, csv_rows, json_rows
 from kalamdb_lab.errors import InvalidDefinitionError
+from kalamdb_lab.model.tables import compression_of
 from kalamdb_lab.segments.physical import file_type, to_file
 
 _SLICE_BYTES: Final = 16 * 2**20
@@ -27,27 +29,46 @@ Write = Callable[[pa.RecordBatch], None]
 def replaced_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file that gets its name when the block ends; if it raises, nothing is left behind.
 
-    What is written is compressed as the last suffix says.
+    What is written is compressed as the last suffix says. A file that is replaced hands on its
+    permissions, a link stays one to the file, and what is no regular file is written into.
 
     Raises
     ------
     OSError
         It cannot be written.
     """
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
     compression = compression_of(path.name)
+    path = Path(os.path.realpath(path))
+    old = path.stat() if path.exists() else None
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        with path.open("wb") as plain, _packed(plain, compression) as out:
+            yield out
+        return
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         with unfinished.open("xb") as plain:
-            if compression is None:
-                yield plain
-            else:
-                with pa.CompressedOutputStream(plain, compression) as packed:
-                    yield packed
-        with unfinished.open("rb+") as plain:  # it may have been closed for us
-            os.fsync(plain.fileno())
+            if old is not None:
+                unfinished.chmod(0o600)  # nobody reads meanwhile what nobody may read then
+            with _packed(plain, compression) as out:
+                yield out
+        with unfinished.open("rb+") as whole:  # the other may have been closed for us
+            os.fsync(whole.fileno())
+        if old is not None:
+            with suppress(PermissionError):
+                os.chown(unfinished, old.st_uid, old.st_gid)
+            unfinished.chmod(stat.S_IMODE(old.st_mode))
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _packed(plain: BinaryIO, compression: str | None) -> Iterator[BinaryIO]:
+    if compression is None:
+        yield plain
+    else:
+        with pa.CompressedOutputStream(plain, compression) as packed:
+            yield packed
 
 
 @contextmanager
@@ -67,8 +88,9 @@ def row_writer(
                 yield write
         case FileFormat.ARROW:
             new = pa.ipc.new_stream if is_stream else pa.ipc.new_file
-            with new(out, schema) as writer:
-                yield writer.write_batch
+            writer = new(out, schema)
+            yield writer.write_batch
+            writer.close()
         case FileFormat.CSV:
             out.write(csv_header(schema.names))
             yield lambda batch: _sliced(batch, lambda part: out.write(csv_rows(part)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Hashable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
@@ -106,7 +107,6 @@ class AppContext:
             raise
         self.jobs = JobManager(self.catalog, self.log, self.presence, JobJournal(directory))
         self.jobs.release_abandoned()
-        self._directory = directory
         files = RegisteredFilesReader(directory, self._own_files, cache)
         self.scans = TableScans(
             self.log,
@@ -234,7 +234,10 @@ class AppContext:
         """Give the files and the engine's memory back."""
         if not self._closed:
             self._closed = True
-            self.audit.close()
-            self.duck.close()
-            self.store.close()
-            self.presence.leave()
+            with ExitStack() as ends:
+                ends.callback(self.presence.leave)
+                ends.callback(self.store.close)
+                ends.callback(self.duck.close)
+                ends.callback(self._leases.close)
+                ends.callback(self.audit.close)
+                ends.callback(self.jobs.close)

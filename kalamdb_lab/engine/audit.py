@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from sqlglot import exp
+from sqlglot.errors import ErrorLevel
 
 from kalamdb_lab.catalog.keeper import SystemKeeper
 from kalamdb_lab.catalog.system_tables import AUDIT_LOGS
@@ -26,9 +27,10 @@ from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.partitions.transaction_view import TransactionView
 from kalamdb_lab.query.request import Request
+from kalamdb_lab.sql.commands import AlterStorage, CreateStorage
 from kalamdb_lab.sql.dialect import KALAM_SQL
-from kalamdb_lab.sql.statements import Select, Statement
-from kalamdb_lab.sql.tokens import without_values
+from kalamdb_lab.sql.statements import CreateTable, Select, Statement
+from kalamdb_lab.sql.tokens import without_comments, without_values
 
 _PARTITION: Final = PartitionKey(AUDIT_LOGS.table_key, "")
 _ABOUT_ROWS: Final = frozenset(
@@ -328,7 +330,7 @@ class Attempt:
         if self._view is not None:
             details["in_transaction"] = True
         details |= facts
-        if text := _text_of(self._statement):
+        if text := _text_of(self._statement, outcome):
             details["statement"] = text
         return Record(action, target, outcome, context.actor_id, subject, details)
 
@@ -343,7 +345,7 @@ def details_of(context: ExecutionContext) -> dict[str, object]:
     }
 
 
-def _text_of(statement: Statement) -> str:
+def _text_of(statement: Statement, outcome: Outcome) -> str:
     """Return the statement as it may be kept for ever: what it says of rows holds no values."""
     text = statement.text
     if not text and isinstance(statement, Select):  # it came as a tree
@@ -351,10 +353,22 @@ def _text_of(statement: Statement) -> str:
             tree = statement.query.transform(
                 lambda node: exp.Placeholder() if isinstance(node, exp.Literal) else node
             )
-            text = tree.sql(dialect=KALAM_SQL, comments=False)
-    elif text and statement.kind in _ABOUT_ROWS:
-        text = without_values(text)
+            text = tree.sql(dialect=KALAM_SQL, comments=False, unsupported_level=ErrorLevel.IGNORE)
+    elif _may_tell_values(statement, outcome):
+        text = without_values(text) if text else text
+    else:
+        text = without_comments(text)
     return text if len(text) <= _TEXT_LIMIT else f"{text[: _TEXT_LIMIT - 1]}…"
+
+
+def _may_tell_values(statement: Statement, outcome: Outcome) -> bool:
+    match statement:
+        case CreateTable(query=query):
+            return query is not None
+        case CreateStorage() | AlterStorage():
+            # What is refused may be a secret at the wrong place, that nobody masked.
+            return outcome != "ok"
+    return statement.kind in _ABOUT_ROWS
 
 
 def _plain(text: str, limit: int) -> str:

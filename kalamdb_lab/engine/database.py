@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +17,7 @@ from kalamdb_lab.engine.app_context import AppContext
 from kalamdb_lab.engine.audited import EVERYTHING
 from kalamdb_lab.engine.copy import BackupReport
 from kalamdb_lab.engine.login import Login
-from kalamdb_lab.engine.session import Session
+from kalamdb_lab.engine.session import Session, living_role
 from kalamdb_lab.errors import ClosedError, StorageError
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, ROOT_USER, checked_user_id
@@ -47,7 +49,8 @@ def open_database(
         opened; so can they, of a database that asks for none, with the name alone. The password
         guards this door and not the files: who can read the directory can read the data.
     clock : Clock, optional
-        Time for TTL, retention and NOW(); the machine's clock by default.
+        Time for TTL, retention and NOW(); the machine's clock by default. The waits after wrong
+        passwords go by it too: do not let it be chosen by who must not guess them.
     create : bool
         With False a missing directory is an error; it is one too if a user or a password is
         given, as a new database has neither.
@@ -176,7 +179,7 @@ class Database:
         self._sessions.add(session)
         return session
 
-    def backup(self, directory: str | os.PathLike[str]) -> BackupReport:
+    def backup(self, directory: str | os.PathLike[str], *, origin: str = "session") -> BackupReport:
         """Copy the whole database as it is now into a directory that opens as it is.
 
         Others read and write on meanwhile, in this process and in others.
@@ -185,6 +188,8 @@ class Database:
         ----------
         directory : str or PathLike
             A new or an empty one, outside of the storages of this database.
+        origin : str
+            What the audit trail calls the way that it is asked for.
 
         Returns
         -------
@@ -196,6 +201,8 @@ class Database:
         ------
         PermissionDeniedError
             If the database was opened as a user whose role is neither dba nor system.
+        NotFoundError, UserDroppedError
+            If that user does not exist, or was dropped.
         NotEmptyError
             If the directory holds something; nothing was changed.
         CorruptError
@@ -205,13 +212,14 @@ class Database:
         """
         if self._closed:
             raise ClosedError("The database was closed")
+        user_id = self.user or ROOT_USER
         context = ExecutionContext(
-            user_id=self.user or ROOT_USER,
-            actor_id=self.user or ROOT_USER,
-            role=self._context.catalog.role_of(self.user or ROOT_USER),
+            user_id=user_id,
+            actor_id=user_id,
+            role=self._context.catalog.role_of(user_id),
             namespace=EVERYTHING,
-            request_id="",
-            origin="session",
+            request_id=f"{uuid.uuid4().hex[:12]}-1",
+            origin=origin,
             now_us=self._context.clock.now_us(),
         )
         whole = BackupDatabase(
@@ -219,7 +227,7 @@ class Database:
         )
         with self._context.audit.watch(whole) as attempt:
             attempt.request = Request(context)
-            authorize_kind(whole.kind, context.role)
+            authorize_kind(whole.kind, living_role(self._context.catalog, user_id, must_exist=True))
             return self._context.back_up(directory)
 
     def close(self) -> None:
@@ -227,8 +235,12 @@ class Database:
         if self._closed:
             return
         self._closed = True
-        for session in list(self._sessions):
-            session.close()
+        with ExitStack() as ends:  # one that fails leaves the others to be ended all the same
+            ends.callback(self._leave)
+            for session in list(self._sessions):
+                ends.callback(session.close)
+
+    def _leave(self) -> None:
         if self._shared_as is None:
             self._context.close()
             return

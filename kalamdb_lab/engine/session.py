@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlglot import exp
 
+    from kalamdb_lab.catalog.catalog import Catalog
     from kalamdb_lab.engine.app_context import AppContext
 
 
@@ -61,7 +62,7 @@ class Session:
         self._statements = itertools.count(1)
         self.user = checked_user_id(user)
         self.relations = LocalRelations()
-        role = self._check_user(must_exist=True)
+        role = living_role(context.catalog, self.user, must_exist=True)
         self.namespace = namespace.lower()
         authorize_namespace(self.namespace, role)
         if self.namespace not in (SYSTEM_NAMESPACE, INFORMATION_SCHEMA):
@@ -303,23 +304,17 @@ class Session:
     def __repr__(self) -> str:
         return f"<kalamdb_lab.Session of '{self.user}' in '{self.namespace}'>"
 
-    def _check_user(self, *, must_exist: bool = False) -> Role:
-        user = self._context.catalog.users.get(self.user)
-        if user is None:
-            if must_exist:
-                raise NotFoundError("User", self.user)
-            return Role.USER
-        if user.deleted_at_us is not None:
-            raise UserDroppedError(f"User '{self.user}' was dropped")
-        return user.role
-
     def _use(self, namespace: str) -> None:
         self.namespace = namespace
 
     def _request(self, params: tuple[Any, ...] = (), *, row_limit: int | None = None) -> Request:
         if self._closed:
             raise ClosedError("The session was closed")
-        role = self._check_user()
+        try:
+            role = living_role(self._context.catalog, self.user)
+        except UserDroppedError:
+            self._transaction.close()  # its user can end it no more
+            raise
         context = ExecutionContext(
             user_id=self.user,
             actor_id=self.user,
@@ -338,6 +333,25 @@ class Session:
             row_limit,
             self._transaction,
         )
+
+
+def living_role(catalog: Catalog, user_id: str, *, must_exist: bool = False) -> Role:
+    """Return the role of a user who may act; a user who was erased counts as role user.
+
+    Raises
+    ------
+    UserDroppedError
+    NotFoundError
+        If there is no such user, and there must be.
+    """
+    user = catalog.users.get(user_id)
+    if user is None:
+        if must_exist:
+            raise NotFoundError("User", user_id)
+        return Role.USER
+    if user.deleted_at_us is not None:
+        raise UserDroppedError(f"User '{user_id}' was dropped")
+    return user.role
 
 
 def _listed(params: object) -> tuple[Any, ...]:

@@ -90,7 +90,10 @@ class StorageHandler:
             self._refuse_overlap(storage.base_directory, path)
             claimed.enter_context(
                 claiming(
-                    storage.base_directory, shown_as=path, with_parents=not Path(path).is_absolute()
+                    storage.base_directory,
+                    shown_as=path,
+                    with_parents=not Path(path).is_absolute(),
+                    owner=self._storages.directory,
                 )
             )
             self._catalog.storages.put(
@@ -143,6 +146,9 @@ class StorageHandler:
                 )
             transaction.forget_segments([segment.meta.segment_id for segment in retired])
             self._catalog.storages.delete(commit, storage_id)
+            # After a crash behind the commit nothing would know of the files.
+            with suppress(StorageError):
+                clear(storage)
         with suppress(StorageError):
             clear(storage)
             release(storage.base_directory)

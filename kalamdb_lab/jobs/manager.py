@@ -319,8 +319,7 @@ class JobManager:
             self._ends[job.job_id] = end
         try:
             self._write_ends()
-        except (BusyError, StorageError):
-            # What was done stays done.
+        except (BusyError, StorageError):  # what was done stays done
             return self._with_end(end, job.updated_at_us)
         return self._catalog.jobs.get(job.job_id) or job
 

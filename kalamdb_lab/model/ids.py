@@ -27,8 +27,11 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def checked_name(text: str) -> str:
-    """Return the folded name of a namespace, table, view, storage or index, or refuse it."""
+def checked_name(text: str, *, namespace: bool = False) -> str:
+    """Return the folded name of a namespace, table, view, storage or index, or refuse it.
+
+    ``default`` is a keyword, and a name of the one ``namespace``.
+    """
     if text.startswith("_"):
         raise InvalidNameError(f"Name '{text}' is reserved: names cannot start with an underscore")
     if _NAME.fullmatch(text) is None:
@@ -36,7 +39,8 @@ def checked_name(text: str) -> str:
             f"Invalid name '{text}': use letters, digits and underscores, starting with a letter, "
             "at most 64 characters"
         )
-    if (folded := text.lower()) in RESERVED_KEYWORDS and folded != DEFAULT_NAMESPACE:
+    folded = text.lower()
+    if folded in RESERVED_KEYWORDS and not (namespace and folded == DEFAULT_NAMESPACE):
         raise InvalidNameError(f"Name '{folded}' is a reserved SQL keyword")
     return folded
 

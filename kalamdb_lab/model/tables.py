@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Final
 
 from kalamdb_lab.model.datatypes import KalamDataType, StorageValue
 from kalamdb_lab.model.ids import TableId
@@ -66,6 +68,14 @@ class FileFormat(enum.Enum):
     PARQUET = "parquet"
     ARROW = "arrow"
     CSV = "csv"
+
+
+_COMPRESSIONS: Final = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+
+
+def compression_of(file: str) -> str | None:
+    """Return how a text file is compressed, as pyarrow calls it, by the last suffix of its name."""
+    return _COMPRESSIONS.get(PurePath(file).suffix.lower())
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ __all__ = [
     "Interval",
     "converted",
     "from_storage",
+    "has_vectors",
     "python_converter",
     "storage_converter",
     "to_storage",
@@ -73,15 +74,24 @@ def converted(
     """Return the value of an expression of one type as a storage value of another.
 
     An instant becomes the wall time in UTC and the other way round, which a literal does not.
+    Vectors are checked even where the types are equal: expressions may have what columns do not.
 
     Raises
     ------
     KalamError
         As from `to_storage`.
     """
-    if given == wanted or {given.kind, wanted.kind} == _INSTANTS:
+    if (given == wanted and not has_vectors(wanted)) or {given.kind, wanted.kind} == _INSTANTS:
         return value
     return storage_converter(wanted)(from_storage(value, given), column)
+
+
+@lru_cache(maxsize=4096)
+def has_vectors(data_type: KalamDataType) -> bool:
+    """Return whether values of a type are vectors or hold some."""
+    return data_type.kind is TypeKind.EMBEDDING or any(
+        has_vectors(child) for _, child in data_type.children
+    )
 
 
 def from_storage(value: StorageValue, data_type: KalamDataType) -> object:

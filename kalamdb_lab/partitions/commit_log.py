@@ -76,6 +76,12 @@ class CommitLog:
         return self._applied_seq
 
     @property
+    def visible_seq(self) -> int:
+        """The number of the log that `visible` shows this thread, or an earlier one."""
+        view = self._statement.view
+        return self._applied_seq if view is None else view.base_seq
+
+    @property
     def is_in_transaction(self) -> bool:
         """True while this thread runs a statement of a transaction."""
         return self._statement.view is not None

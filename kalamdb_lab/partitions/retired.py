@@ -23,9 +23,9 @@ class Deleted:
 class RetiredFiles:
     """Decides which retired segments nobody needs, and deletes their files.
 
-    This process knows its own reads. Those of others are known by their leases once they are
-    long; short ones have none, so that files stay for a grace time unless nobody else has the
-    database open.
+    This process knows its own reads, and waits for them in any case. Those of others are known by
+    their leases once they are long; short ones have none, so that files stay for a grace time
+    unless nobody else has the database open.
 
     Parameters
     ----------
@@ -81,6 +81,8 @@ class RetiredFiles:
         is_alone = self._is_alone()
 
         def is_free(segment: RetiredSegment) -> bool:
+            if _needs(read_from, segment):
+                return False
             age_us = self._clock.now_us() - segment.retired_at_us
             is_erased = segment.meta.partition.scope in erased
             if (
@@ -89,11 +91,11 @@ class RetiredFiles:
                 and self._is_dropped(segment.meta.partition.table_key)
             ):
                 return False
-            if is_alone and not _needs(read_from, segment):
+            if is_alone:
                 return True
             if _needs(leased_from, segment):
                 return False
-            return age_us > self._grace_us or (is_erased and not _needs(read_from, segment))
+            return is_erased or age_us > self._grace_us
 
         free = [segment.meta for segment in retired if is_free(segment)]
         if free:

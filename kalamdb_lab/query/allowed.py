@@ -38,7 +38,7 @@ _FUNCTION_NODES: Final = """
     ArrayMax ArrayMin ArrayPosition ArrayPrepend ArrayReverse ArraySize ArraySlice ArrayToString
     Ascii Asin Asinh Atan Atan2 Atanh Avg BitLength BitwiseAndAgg BitwiseOrAgg BitwiseXorAgg Cbrt
     Ceil Chr Coalesce Concat ConcatWs Contains Corr Cos Cosh CosineDistance Cot Count CountIf
-    CovarPop CovarSamp CumeDist Date DateAdd DateBin DateDiff DateFromParts DateSub Day
+    CovarPop CovarSamp CumeDist Date DateAdd DateBin DateDiff DateFromParts DateSub DateTrunc Day
     DayOfMonth DayOfWeek DayOfWeekIso DayOfYear Dayname Decode Degrees DenseRank Encode EndsWith
     EuclideanDistance Exp Explode Factorial First FirstValue Flatten Floor Format FromBase64
     GenerateSeries Greatest GroupConcat Hex Hour If IsInf IsNan JSONArray JSONKeyValue JSONKeys
@@ -55,7 +55,7 @@ _FUNCTION_NODES: Final = """
     Unicode UnixToTime Upper Uuid Variance VariancePop Week WeekOfYear Year
 """
 
-_IBIS_ONLY: Final = "TableSample Cast TsOrDsToDate DateTrunc TimestampAdd TimestampSub Xor"
+_IBIS_ONLY: Final = "TableSample Cast TsOrDsToDate TimestampAdd TimestampSub Xor"
 
 _TEXT_NODES: Final = frozenset(
     getattr(exp, name) for name in f"{_STRUCTURE} {_FUNCTION_NODES}".split() if hasattr(exp, name)
@@ -177,7 +177,8 @@ def _check_table(node: exp.Table) -> None:
         known = isinstance(inner, exp.GenerateSeries) or name.lower() in functions.TABLE_FUNCTIONS
         if known and node.args.get("db") is None:
             return
-        raise NotAllowedError(f"Table function '{name.lower()}' is not allowed")
+        name = _WRITTEN.get(name.lower(), name.lower())
+        raise NotAllowedError(f"Table function '{name}' is not allowed")
     raise SqlSyntaxError(f"Syntax error near '{_spelled(node)}'")
 
 

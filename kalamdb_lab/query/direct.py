@@ -194,6 +194,8 @@ def _whole_table(tree: exp.Expression, table: TableDef) -> WholeTable | None:
     outputs: list[tuple[str, str, ColumnDef | None]] = []
     for item in tree.expressions:
         function = item.unalias()
+        if not isinstance(function, (exp.Count, exp.Min, exp.Max)):
+            return None
         name = item.alias or function.sql(dialect="duckdb", normalize_functions="lower")
         match function:
             case exp.Count(this=exp.Star()) if not function.expressions:

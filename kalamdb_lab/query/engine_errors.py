@@ -131,9 +131,8 @@ _EXPLAINED: dict[str, _Explain] = {
         DimensionMismatchError, r"Expected \2 dimensions, got \1"
     ),
     r"^Type VARCHAR with value '(?P<text>.*)' can't be cast to the destination type "
-    r"\w+\[(?P<wanted>\d+)\], the size of the array must match the destination type" + _SOURCE: (
-        say.no_vector
-    ),
+    r"\w+\[(?P<wanted>\d+)\](?:, the size of the array must match the destination type)?"
+    + _SOURCE: (say.no_vector),
     r"extract specifier \"(?P<text>.*?)\" not recognized": lambda case: InvalidValueError(
         f"Unknown unit of time {case.quotable(case['text']) or 'in a text'}"
     ),
@@ -227,6 +226,7 @@ _FIXED: dict[str, tuple[type[KalamError], str]] = {
         "LIMIT and OFFSET cannot be negative",
     ),
     r"Malformed JSON": (InvalidValueError, "Invalid JSON"),
+    r"^JSON path error": (InvalidValueError, "Invalid JSON path"),
     r"Unknown TimeZone": (InvalidValueError, "Unknown time zone"),
 }
 """Faults with one sentence."""

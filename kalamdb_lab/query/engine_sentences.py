@@ -230,8 +230,9 @@ def out_of_range(case: Case) -> KalamError:
 def no_vector(case: Case) -> KalamError:
     """A text that is no vector of the dimension."""
     wanted, column = case["wanted"], case.get("column")
-    if case["text"].strip().startswith("["):
-        got = case["text"].count(",") + 1
+    text = case["text"].strip()
+    got = text.count(",") + 1 if text[1:-1].strip() else 0
+    if text.startswith("[") and text.endswith("]") and got != int(wanted):
         subject = f"Column '{column}' expects" if column else "Expected"
         return DimensionMismatchError(f"{subject} {wanted} dimensions, got {got}")
     quoted = case.quotable(case["text"])

@@ -34,11 +34,14 @@ class Origin:
         The column of a relation that it is a value of, as that spells it.
     is_key : bool
         True if it is the primary key of its relation, unchanged.
+    is_kept : bool
+        True if every value is NULL or kept in a table, where it was checked.
     """
 
     data_type: KalamDataType
     column: str | None = None
     is_key: bool = False
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,16 @@ class Origins:
         if isinstance(node, exp.If):
             return self._first([node.args["true"], node.args.get("false")])
         if isinstance(node, _ONE_OF_ITS_ARGUMENT):
-            return self._first([node.this])
+            return self._first(filter(None, [node.this, node.args.get("default")]))
         return None
 
     def _first(self, nodes: Iterable[exp.Expr | None]) -> Origin | None:
-        origin = next(filter(None, map(self.of, nodes)), None)
-        return None if origin is None else replace(origin, is_key=False)
+        found = [self.of(node) for node in nodes if node is not None]
+        origin = next(filter(None, found), None)
+        if origin is None:
+            return None
+        is_kept = all(item is not None and item.is_kept for item in found)
+        return replace(origin, is_key=False, is_kept=is_kept)
 
     def source_of(self, column: exp.Column) -> tuple[str, Origin | None]:
         """Return the alias of the source that a column is of, and what is known of it."""
@@ -139,9 +146,19 @@ class Origins:
         """Return the columns of a source, under the names that its alias gives them."""
         occurrence = self._occurrences.get(id(source))
         if occurrence is not None:
+            relation = occurrence.relation
             found: Sequence[Output] = [
-                Output(column.name, Origin(column.data_type, column.name, column.primary_key))
-                for column in occurrence.relation.columns
+                Output(
+                    column.name,
+                    Origin(
+                        column.data_type,
+                        column.name,
+                        column.primary_key,
+                        # The session's own relations may hold anything.
+                        relation.has_system_columns,
+                    ),
+                )
+                for column in relation.columns
             ]
         elif isinstance(source, exp.Table):
             cte = self._ctes.get(source.name)
@@ -175,8 +192,13 @@ class Origins:
 
     def outputs(self, query: exp.Expr) -> Sequence[Output]:
         """Return the columns of a query, stars written out as far as they are known."""
-        while isinstance(query, (exp.SetOperation, exp.Subquery)):
-            query = query.this
+        if isinstance(query, exp.Subquery):
+            return self.outputs(query.this)
+        if isinstance(query, exp.SetOperation):  # of the other side nothing is known
+            return [
+                replace(output, origin=output.origin and replace(output.origin, is_kept=False))
+                for output in self.outputs(query.this)
+            ]
         known = self._known.get(id(query))
         if known is None:
             self._known[id(query)] = ()  # a recursive CTE comes by again

@@ -202,9 +202,8 @@ class Queries:
     ) -> pa.RecordBatchReader:
         """Return a query's rows in batches; the snapshot is taken now and held to the end."""
         plan = self.plan(tree, request, text_semantics=text_semantics)
-        seq = self._scans.applied_seq
         lease = ExitStack()  # from now on, also if the first batch is asked for much later
-        renew = lease.enter_context(self._leases.reading(seq))
+        lease.enter_context(self._leases.holding(self._scans.visible_seq))
         with self._cancellable(request) as cancellation:
             reader = self._planner.stream(
                 plan,
@@ -226,7 +225,6 @@ class Queries:
                         request.interruption.running(None)
                     if batch is None:
                         return
-                    renew()
                     yield batch
 
         return pa.RecordBatchReader.from_batches(reader.schema, held())

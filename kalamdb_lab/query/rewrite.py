@@ -85,12 +85,24 @@ class Written:
 
 
 def number_in(text: str) -> int | float | Decimal | str:
-    """Return the number that a text says, or the text."""
+    """Return the number that a text says, or the text.
+
+    Raises
+    ------
+    ValueOutOfRangeError
+        The number is beyond DOUBLE.
+    """
     if _NUMBER.fullmatch(text) is None:
         return text
+    _check_size(text)
     if "e" in text.lower():
         return float(text)
-    return Decimal(text) if "." in text else int(text)
+    return Decimal(text) if "." in text else int(Decimal(text))  # int() takes 4,300 digits
+
+
+def _check_size(number: str) -> None:
+    if math.isinf(float(number)):
+        raise ValueOutOfRangeError("A value is out of range for DOUBLE")
 
 
 def prepare_text(tree: exp.Expression) -> None:
@@ -124,18 +136,39 @@ def _name_projections(tree: exp.Expression) -> None:
     for select in tree.find_all(exp.Select):
         for position, projection in enumerate(select.expressions):
             if not isinstance(projection, _NAMED_ALREADY):
-                name = _written(projection)
+                name = _name_of(projection)
+                if isinstance(projection, exp.Subquery) and _is_taken(name, projection, select):
+                    name = _written(projection)
                 alias = exp.Alias(alias=exp.to_identifier(name, quoted=True))
                 alias.set("this", projection)
                 select.expressions[position] = alias
                 alias.parent, alias.arg_key, alias.index = select, "expressions", position
 
 
-def _written(node: exp.Expr) -> str:
+def _name_of(node: exp.Expr) -> str:
     if isinstance(node, exp.Subquery):
         first = next(iter(node.unnest().expressions), None)
         if isinstance(first, exp.Expr):
-            return first.alias or (first.name if type(first) is exp.Column else _written(first))
+            return first.alias or (first.name if type(first) is exp.Column else _name_of(first))
+    return _written(node)
+
+
+def _is_taken(name: str, subquery: exp.Expr, select: exp.Select) -> bool:
+    """Return whether ORDER BY may mean another result by the name: an alias would win there."""
+    lowered, has_star = name.lower(), False
+    for other in select.expressions:
+        if other is not subquery:
+            own = _name_of(other) if isinstance(other, exp.Subquery) else other.alias_or_name
+            if own.lower() == lowered:
+                return True
+            has_star = has_star or other.is_star
+    order = select.args.get("order") if has_star else None
+    return order is not None and any(
+        column.name.lower() == lowered and not column.table for column in order.find_all(exp.Column)
+    )
+
+
+def _written(node: exp.Expr) -> str:
     try:
         text: str = node.sql(
             dialect=_ENGINE_SQL,
@@ -225,13 +258,17 @@ class _Writer:
         if kind is exp.Sum:
             self.sums = True
             return None
+        if kind is exp.Extract and isinstance(node.expression, exp.Cast):
+            # sqlglot doubts the time zone, which is always UTC; it does not look into parentheses.
+            node.set("expression", exp.paren(node.expression))
+            return None
         return guards.guarded(node)
 
     def _leaf(self, node: exp.Expr) -> None:
         if isinstance(node, exp.Literal) and node.is_string:
             self.literals.add(node.name)
-        elif isinstance(node, exp.Literal) and math.isinf(float(node.name)):
-            raise ValueOutOfRangeError("A value is out of range for DOUBLE")
+        elif isinstance(node, exp.Literal):
+            _check_size(node.name)
         elif isinstance(node, exp.Placeholder) and node.name.isdecimal():
             self.parameters.add(int(node.name))
             node.set("this", f"p{node.name}")
@@ -250,6 +287,7 @@ class _Writer:
         if isinstance(node, exp.Literal) and node.is_string:
             match = _NUMBER.fullmatch(node.name)
             if match is not None:
+                _check_size(match[2])
                 number = exp.Literal.number(match[2])
                 node.replace(exp.paren(exp.Neg(this=number)) if match[1] == "-" else number)
         elif isinstance(node, exp.Placeholder) and node.name[1:].isdecimal():

@@ -87,9 +87,9 @@ class TableScans:
         self._live = LiveColumns(reader, budget_bytes=cache_bytes // 4)
 
     @property
-    def applied_seq(self) -> int:
-        """The number up to which this process has read the log."""
-        return self._log.applied_seq
+    def visible_seq(self) -> int:
+        """The number of the log that a snapshot taken now stands at, or an earlier one."""
+        return self._log.visible_seq
 
     def forget(self, segment_ids: Collection[int]) -> None:
         """Drop what is kept of retired segments."""

@@ -31,6 +31,10 @@ _ENGINE_NAMES: Final = {
     "l2_distance": "array_distance",
     "inner_product": "array_inner_product",
 }
+_ON_LISTS: Final = "list_cosine_distance"
+"""Ours over an EMBEDDING and over what stands in the statement, the engine's over other lists.
+
+Trees of other tools may mean it by sqlglot's node for both."""
 _VECTOR_KINDS: Final = (TypeKind.EMBEDDING, TypeKind.LIST)
 
 
@@ -117,9 +121,8 @@ class Vectors:
         dimension = None if known is None else known.dimension
         if known is None and left.origin is right.origin is None:
             dimension = left.dimension or right.dimension
-        if known is None and function == "cosine_distance" and (left.is_list or right.is_list):
-            if isinstance(call, exp.Anonymous):
-                call.set("this", "list_cosine_distance")
+        is_on_lists = isinstance(call, exp.CosineDistance) or call.name.lower() == _ON_LISTS
+        if known is None and is_on_lists and (left.is_list or right.is_list):
             return
         fault = _fault(function, left, right, dimension)
         if fault is not None or dimension is None:
@@ -135,7 +138,8 @@ class Vectors:
             are_typed=tuple(item.is_embedding or item.is_value for item in (left, right)),
             owner=next((self._origins.source_of(node)[0] for node in columns), ""),
             are_finite=all(
-                item.is_value or (item.is_embedding and item.column is not None)
+                item.is_value
+                or (item.is_embedding and item.origin is not None and item.origin.is_kept)
                 for item in (left, right)
             ),
         )
@@ -182,6 +186,7 @@ def _unless_zero(value: exp.Expr, vectors: Sequence[exp.Expr]) -> exp.Expr:
     case = exp.Case()
     for norm in norms:
         case = case.when(exp.EQ(this=norm, expression=exp.Literal.number(0)), exp.null())
+        case = case.when(exp.Not(this=guards.call("isfinite", norm.copy())), exp.null())
     return case.else_(value)
 
 
@@ -246,6 +251,7 @@ def _function(node: exp.Expr) -> str:
         return "cosine_distance"
     if isinstance(node, exp.Anonymous) and not isinstance(node.parent, exp.Table):
         name = node.name.lower()
+        name = "cosine_distance" if name == _ON_LISTS else name
         if name in _ENGINE_NAMES and len(node.expressions) == 2:
             return name
     return ""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import xxhash
+
 from kalamdb_lab.errors import NotEmptyError, StorageError
 
 _OWN_NAMES = ("catalog.sqlite", "kalam.toml", "jobs.log", "node-")
@@ -17,8 +19,12 @@ _MARK = b"Segments of a KalamDB Lab database lie here. Nothing else should.\n"
 
 
 @contextmanager
-def claiming(base: Path, *, shown_as: str, with_parents: bool) -> Iterator[None]:
+def claiming(
+    base: Path, *, shown_as: str, with_parents: bool, owner: Path | None = None
+) -> Iterator[None]:
     """Make a directory, or take one with nothing in it, and leave our mark there.
+
+    One that holds the mark of the same database alone is taken too: a crash leaves it.
 
     A directory belongs to one storage of one database, which cleans up what it does not list.
     What was made is taken back if the block fails.
@@ -29,6 +35,9 @@ def claiming(base: Path, *, shown_as: str, with_parents: bool) -> Iterator[None]
         The path as the user wrote it, for errors.
     with_parents : bool
         Make the directories above it too.
+    owner : Path or None
+        The directory of the database, none of whose storages lies in ``base``; None: what is
+        there already is not taken over.
 
     Raises
     ------
@@ -45,9 +54,13 @@ def claiming(base: Path, *, shown_as: str, with_parents: bool) -> Iterator[None]
     try:
         for place in reversed(missing):
             place.mkdir(exist_ok=True)
-        if any(base.iterdir()):
-            raise NotEmptyError(f"PATH '{shown_as}' is not empty; choose a new or empty directory")
-        leave_mark(base)
+        mark = _MARK if owner is None else _mark_of(owner)
+        if owner is None or not _is_left_behind(base, mark):
+            if any(base.iterdir()):
+                raise NotEmptyError(
+                    f"PATH '{shown_as}' is not empty; choose a new or empty directory"
+                )
+            leave_mark(base, mark)
         for place in missing:
             _sync(place.parent)
     except NotADirectoryError:
@@ -104,13 +117,25 @@ def _is_same(place: Path, wanted: os.stat_result) -> bool:
         return False
 
 
-def leave_mark(base: Path) -> None:
+def leave_mark(base: Path, mark: bytes = _MARK) -> None:
     """Put a file into an empty base directory: it is then told from the place of another disk."""
     with (base / MARK_NAME).open("xb") as file:
-        file.write(_MARK)
+        file.write(mark)
         file.flush()
         os.fsync(file.fileno())
     _sync(base)
+
+
+def _mark_of(owner: Path) -> bytes:
+    digest = xxhash.xxh3_128_hexdigest(os.fsencode(os.path.realpath(owner)))
+    return _MARK + f"Database {digest}\n".encode()
+
+
+def _is_left_behind(base: Path, mark: bytes) -> bool:
+    """Return whether this mark is all that a directory holds."""
+    return [place.name for place in base.iterdir()] == [MARK_NAME] and (
+        base / MARK_NAME
+    ).read_bytes() == mark
 
 
 def _remove_empty(directories: Iterable[Path]) -> None:

@@ -2,150 +2,201 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from kalamdb_lab.model.tables import RegisteredFiles
-from kalamdb_lab.segments.storage import Storage, StoredFile
+from kalamdb_lab.arrow.arrays import coerce_array
+from kalamdb_lab.arrow.text_types import TextType
+from kalamdb_lab.errors import InvalidDefinitionError
+from kalamdb_lab.model.datatypes import KalamDataType
+from kalamdb_lab.model.tables import RegisteredFiles, compression_of
+from kalamdb_lab.segments.storage import Storage
+from kalamdb_lab.segments.stored_file import StoredFile
 
-Types = dict[str, pa.DataType]
+Columns = list[tuple[str, KalamDataType | None]]
+"""Names and types; None where there is no value."""
 
-_BLOCK_BYTES = 4 * 2**20
-_BAD_COLUMN = re.compile(r"In CSV column #(\d+)")
-_WIDER: dict[pa.DataType, pa.DataType] = {
-    pa.null(): pa.int64(),
-    pa.int64(): pa.float64(),
-    pa.date32(): pa.timestamp("us"),
-    pa.string(): pa.binary(),
-}
-"""What to read a column as whose values are not all of a type; text if it is not in here."""
+BLOCK_BYTES: Final = 16 * 2**20
 
 
-def infer(storage: Storage, found: Sequence[StoredFile], files: RegisteredFiles) -> list[Types]:
+class CsvText:
+    """An open CSV file as columns of text, read once.
+
+    Nothing between two delimiters is NULL, ``""`` is an empty text. In a file of one column an
+    empty line is a NULL.
+
+    Parameters
+    ----------
+    source : BinaryIO
+        Bytes of the text, decompressed.
+    header : bool
+        True if the first line names the columns; else they are ``column1``, ``column2`` and so on.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        The file is empty, or its first line is no text or no CSV; `reason` says why.
+    InvalidDefinitionError
+        A name appears twice.
+    """
+
+    def __init__(self, source: BinaryIO, delimiter: str, *, header: bool = True) -> None:
+        line = _first_line(source, header=header)
+        cells = _cells(line, delimiter)
+        self.names = cells if header else [f"column{at}" for at in range(1, len(cells) + 1)]
+        if not header:
+            self.names = self.names or ["column1"]
+        _refuse_equal_names(self.names)
+        self._delimiter = delimiter
+        start = source.read(1) if header else line
+        self._rest = Continued(start, source) if start else None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield all columns, block by block.
+
+        Raises
+        ------
+        pyarrow.ArrowInvalid
+            Some rows are no CSV of these columns; `reason` says why.
+        """
+        if self._rest is not None:
+            yield from pc.open_csv(self._rest, **self._options(self.names))
+
+    def read(self, names: Sequence[str]) -> pa.Table:
+        """Return some of the columns, whole; raises as `batches` does."""
+        if self._rest is None:
+            return pa.schema([(name, pa.string()) for name in names]).empty_table()
+        return pc.read_csv(self._rest, **self._options(names))
+
+    def _options(self, names: Sequence[str]) -> dict[str, Any]:
+        return {
+            "read_options": pc.ReadOptions(column_names=self.names, block_size=BLOCK_BYTES),
+            "parse_options": pc.ParseOptions(
+                delimiter=self._delimiter,
+                newlines_in_values=True,
+                ignore_empty_lines=len(self.names) > 1,
+            ),
+            "convert_options": pc.ConvertOptions(
+                column_types=dict.fromkeys(self.names, pa.string()),
+                include_columns=list(names),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        }
+
+
+class Continued(io.RawIOBase):
+    """A stream that goes on after what was read of it already."""
+
+    def __init__(self, start: bytes, rest: BinaryIO) -> None:
+        super().__init__()
+        self._start = start
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        start = self._start[: len(buffer)]
+        self._start = self._start[len(start) :]
+        # Filled as far as it goes: a short first block would be taken for a short first row.
+        data = start + self._rest.read(len(buffer) - len(start))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def infer(storage: Storage, found: Sequence[StoredFile], files: RegisteredFiles) -> list[Columns]:
     """Return the columns of each file; a column that several files have is alike in them.
 
     Raises
     ------
-    pyarrow.ArrowException, StorageError
+    pyarrow.ArrowInvalid, StorageError
         A file is not CSV, or cannot be read.
+    InvalidDefinitionError
+        A name appears twice in a file.
     """
-    known: Types = {}
+    seen: dict[str, TextType] = {}
     columns: list[list[str]] = []
     for file in found:
-        first = _first_types(storage, file, files)
-        columns.append(list(first))
-        for name, kind in first.items():
-            known[name] = _common(known[name], kind) if name in known else kind
-    for file, names in zip(found, columns, strict=True):
-        while (bad := _misfit(storage, file, files, names, known)) is not None:
-            if known[bad] == pa.binary():
-                raise pa.ArrowInvalid("no type holds the values")
-            known[bad] = _WIDER.get(known[bad], pa.string())
-    return [{name: known[name] for name in names} for names in columns]
+        with opened(storage, file, files) as text:
+            columns.append(text.names)
+            for batch in text.batches():
+                for name, texts in zip(text.names, batch.columns, strict=True):
+                    seen.setdefault(name, TextType()).see(texts)
+    known = {name: texts.data_type for name, texts in seen.items()}
+    return [[(name, known.get(name)) for name in names] for names in columns]
 
 
-def read(
-    storage: Storage, file: StoredFile, files: RegisteredFiles, types: Mapping[str, pa.DataType]
-) -> pa.Table:
-    """Return columns of a file, each as the type given for it."""
-    names = _names(storage, file, files) if not files.header else None
-    with storage.reading(file.path) as source:
-        return pc.read_csv(
-            _text(source, file),
-            read_options=pc.ReadOptions(column_names=names, block_size=_BLOCK_BYTES),
-            parse_options=_parse(files),
-            convert_options=_conversion(types, include_columns=list(types)),
-        )
+@contextmanager
+def opened(storage: Storage, file: StoredFile, files: RegisteredFiles) -> Iterator[CsvText]:
+    """Open one of the files of a registered table; raises as `CsvText` does."""
+    compression = compression_of(file.name)
+    with storage.reading(file.path) as stored:
+        plain = stored if compression is None else pa.CompressedInputStream(stored, compression)
+        yield CsvText(io.BufferedReader(plain, BLOCK_BYTES), files.delimiter, header=files.header)
 
 
-def _first_types(storage: Storage, file: StoredFile, files: RegisteredFiles) -> Types:
-    """Return the types that the beginning of a file suggests."""
-    with storage.reading(file.path) as source:
-        reader = pc.open_csv(
-            _text(source, file),
-            read_options=pc.ReadOptions(
-                autogenerate_column_names=not files.header, block_size=_BLOCK_BYTES
-            ),
-            parse_options=_parse(files),
-            convert_options=_conversion({}),
-        )
-        found = list(reader.schema)
-    if not files.header:
-        found = [field.with_name(f"column{at}") for at, field in enumerate(found, start=1)]
-    if len({field.name for field in found}) < len(found):
-        raise pa.ArrowInvalid("a name appears twice")
-    return {field.name: _kept(field.type) for field in found}
+def read(text: CsvText, columns: Mapping[str, KalamDataType]) -> pa.Table:
+    """Return columns of a file, each as the type given for it.
+
+    Raises
+    ------
+    KalamError
+        The first value that does not fit.
+    pyarrow.ArrowInvalid
+        Some rows are no CSV of the file's columns.
+    """
+    rows = text.read(list(columns))
+    arrays = [
+        coerce_array(texts, None, data_type, column=name)
+        for texts, (name, data_type) in zip(rows.columns, columns.items(), strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, names=list(columns))
 
 
-def _names(storage: Storage, file: StoredFile, files: RegisteredFiles) -> list[str]:
-    return list(_first_types(storage, file, files))
+def reason(error: pa.ArrowException) -> str:
+    """Return in words why rows are no CSV of the columns of their file."""
+    message = str(error)
+    if "straddl" in message:
+        return f"a row is longer than {BLOCK_BYTES // 2**20} MiB"
+    if "UTF8" in message:
+        return "its text is not UTF-8"
+    if "columns, got" in message:
+        return "a row has not as many values as there are columns"
+    return message.partition("\n")[0].removeprefix("CSV parse error: ")[:200]
 
 
-def _misfit(
-    storage: Storage,
-    file: StoredFile,
-    files: RegisteredFiles,
-    names: Sequence[str],
-    types: Mapping[str, pa.DataType],
-) -> str | None:
-    """Return a column of a file in which a value is not of its type, if there is one."""
-    with storage.reading(file.path) as source:
-        try:
-            reader = pc.open_csv(
-                _text(source, file),
-                read_options=pc.ReadOptions(
-                    column_names=None if files.header else list(names), block_size=_BLOCK_BYTES
-                ),
-                parse_options=_parse(files),
-                convert_options=_conversion({name: types[name] for name in names}),
-            )
-            for _ in reader:
-                pass
-        except pa.ArrowInvalid as error:
-            at = _BAD_COLUMN.search(str(error))
-            if at is None:
-                raise
-            return names[int(at[1])]
-    return None
+def _first_line(source: BinaryIO, *, header: bool) -> bytes:
+    """Read the first line, which may go on within quotes; empty ones come before no header."""
+    line = b""
+    while more := source.readline():
+        line += more
+        if line.count(b'"') % 2 == 0 and (line.strip() or not header):
+            return line
+    if not line.strip():
+        raise pa.ArrowInvalid("it is empty" + ("; its first line should name the columns" * header))
+    return line
 
 
-def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """Return what holds the values of two types."""
-    if one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one):
-        return other
-    for narrow, wide in ((one, other), (other, one)):
-        if _WIDER.get(narrow) == wide:
-            return wide
-    return pa.string()
+def _cells(line: bytes, delimiter: str) -> list[str]:
+    try:
+        text = line.decode("utf-8-sig").strip("\r\n")
+        return next(csv.reader([text], delimiter=delimiter), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        why = "invalid UTF8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise pa.ArrowInvalid(why) from None
 
 
-def _kept(kind: pa.DataType) -> pa.DataType:
-    """Return the type that is suggested, as fine as we keep it."""
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", tz=None if kind.tz is None else "UTC")
-    return pa.time64("us") if pa.types.is_time(kind) else kind
-
-
-def _parse(files: RegisteredFiles) -> pc.ParseOptions:
-    return pc.ParseOptions(delimiter=files.delimiter, newlines_in_values=True)
-
-
-def _conversion(types: Mapping[str, pa.DataType], **options: Any) -> pc.ConvertOptions:
-    """Return how texts become values: nothing between two delimiters is NULL, ``""`` is not."""
-    return pc.ConvertOptions(
-        column_types=dict(types),
-        null_values=[""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-        **options,
-    )
-
-
-def _text(source: pa.NativeFile, file: StoredFile) -> pa.NativeFile:
-    return pa.CompressedInputStream(source, "gzip") if file.name.endswith(".gz") else source
+def _refuse_equal_names(names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name.lower() in seen:
+            raise InvalidDefinitionError(f"Column '{name}' appears twice")
+        seen.add(name.lower())

@@ -29,6 +29,7 @@ SEQ_FIELD_ID = 0
 
 _NUMBER = re.compile(r"s-(\d{6,})\.(?:parquet|vectors)")
 _SEGMENT = re.compile(r"s-\d{6,}\.(parquet|vectors)")
+_MANIFEST = re.compile(r"manifest(--?\d+-[0-9a-f]{32})?\.json")
 
 
 def segment_path(directory: str, segment_id: int) -> str:
@@ -54,6 +55,17 @@ def is_segment(name: str) -> bool:
 def is_parquet(name: str) -> bool:
     """Return whether a file of this name holds the rows of a segment."""
     return is_segment(name) and name.endswith(".parquet")
+
+
+def manifest_name(partition: PartitionKey) -> str:
+    """Return the name of a manifest beside that of another partition, which has the short one."""
+    scope = xxhash.xxh3_128_hexdigest(partition.scope.encode("utf-8", "surrogatepass"))
+    return f"manifest-{partition.table_key}-{scope}.json"
+
+
+def is_manifest(name: str) -> bool:
+    """Return whether a file of this name is the manifest of a partition."""
+    return _MANIFEST.fullmatch(name) is not None
 
 
 def segment_id_of(path: str) -> int:

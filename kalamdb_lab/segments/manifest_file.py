@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,11 +15,14 @@ from kalamdb_lab.segments.layout import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     SegmentRecord,
+    is_manifest,
     is_segment,
+    manifest_name,
     statistics_record,
     vectors_path,
 )
-from kalamdb_lab.segments.storage import Storage, StoredFile, is_temporary
+from kalamdb_lab.segments.storage import Storage, is_temporary
+from kalamdb_lab.segments.stored_file import StoredFile
 from kalamdb_lab.store.log import ListedSegment, RemovedVersions
 
 _ALL_TIME_US = 2**62
@@ -31,6 +35,13 @@ class ListedRecord(msgspec.Struct, omit_defaults=True):
     removed_seqs: bytes = b""
     removed_at: bytes = b""
     removed_deleted: bytes = b""
+
+
+class _Owner(msgspec.Struct):
+    """Whose a manifest is; the rest of it is not looked at."""
+
+    table_key: int
+    scope: str
 
 
 class _Manifest(msgspec.Struct):
@@ -51,7 +62,7 @@ class _Manifest(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What ``manifest.json`` says of one partition.
+    """What a manifest says of one partition.
 
     Attributes
     ----------
@@ -116,7 +127,11 @@ def write_manifest(
     *,
     last_segment_id: int,
 ) -> None:
-    """Write ``manifest.json`` of a partition's directory, replacing the old one at once."""
+    """Write the manifest of a partition's directory, replacing the old one at once.
+
+    It is ``manifest.json``, unless another partition has that: by the templates of their storage
+    two may lie in one directory, or a table that was dropped may have left it.
+    """
     records = [listed_record(table_id, listed) for listed in segments]
     manifest = _Manifest(
         FORMAT_VERSION,
@@ -129,18 +144,69 @@ def write_manifest(
     )
     manifest.digest = manifest.own_digest()
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    storage.write(_beside(directory, MANIFEST_NAME), text)
+    path = _beside(directory, MANIFEST_NAME)
+    own = _beside(directory, manifest_name(partition))
+    if storage.stat(own) is not None:
+        path = own
+    elif (data := storage.read(path)) is not None:
+        path = path if _may_replace(storage, directory, data, partition) else own
+    elif _is_first(storage, path, text):
+        return
+    else:
+        path = own
+    storage.write(path, text)
 
 
-def read_manifest(storage: Storage, directory: str) -> Manifest | None:
-    """Return what ``manifest.json`` of a directory says; None if there is none.
+def _is_first(storage: Storage, path: str, text: bytes) -> bool:
+    """Write a file unless there is one; False if there may be: two may come at once."""
+    draft = f"{path}.{secrets.token_hex(4)}.tmp"
+    storage.write(draft, text)
+    try:
+        storage.absolute(path).hardlink_to(storage.absolute(draft))
+    except OSError:  # it is there, or the disk has no links
+        return False
+    finally:
+        storage.discard(draft)
+    return True
+
+
+def _may_replace(storage: Storage, directory: str, data: bytes, partition: PartitionKey) -> bool:
+    """Return whether ``manifest.json`` is that of this partition, or of none that can be read."""
+    try:
+        owner = msgspec.json.decode(data, type=_Owner)
+        if (owner.table_key, owner.scope) == (partition.table_key, partition.scope):
+            return True
+        manifest = read_manifest(storage, directory)
+    except (msgspec.MsgspecError, UnicodeDecodeError, CorruptError):
+        return True
+    return manifest is None or manifest.partition == partition
+
+
+def read_manifests(storage: Storage, directory: str) -> list[Manifest]:
+    """Return what the manifests of a directory say, of one partition each or nearly always so.
+
+    Where two are of one partition, the first counts.
+
+    Raises
+    ------
+    CorruptError
+        One is damaged.
+    """
+    files = (file.path.rpartition("/") for file in storage.walk(directory))
+    names = [name for folder, _, name in files if folder == directory and is_manifest(name)]
+    found = (read_manifest(storage, directory, name) for name in names)
+    return [manifest for manifest in found if manifest is not None]
+
+
+def read_manifest(storage: Storage, directory: str, name: str = MANIFEST_NAME) -> Manifest | None:
+    """Return what a manifest in a directory says; None if there is none of this name.
 
     Raises
     ------
     CorruptError
         It is damaged.
     """
-    data = storage.read(_beside(directory, MANIFEST_NAME))
+    data = storage.read(_beside(directory, name))
     if data is None:
         return None
     try:
@@ -158,7 +224,8 @@ def read_manifest(storage: Storage, directory: str) -> Manifest | None:
 
 
 def delete_manifest(storage: Storage, directory: str, partition: PartitionKey) -> None:
-    """Delete ``manifest.json`` of a directory if it is that of this partition, or unreadable."""
+    """Delete the manifest of this partition in a directory, and an unreadable ``manifest.json``."""
+    storage.discard(_beside(directory, manifest_name(partition)))
     try:
         manifest = read_manifest(storage, directory)
     except CorruptError:
@@ -200,7 +267,7 @@ def orphans(storage: Storage, known_paths: Collection[str], *, older_than_us: in
 def clear(storage: Storage) -> None:
     """Delete all segments, manifests and unfinished files of a storage that no catalog names."""
     left = [*orphans(storage, (), older_than_us=_ALL_TIME_US)]
-    left += [file.path for file in storage.walk() if file.name == MANIFEST_NAME]
+    left += [file.path for file in storage.walk() if is_manifest(file.name)]
     for path in left:
         storage.delete(path)
 

@@ -14,9 +14,9 @@ from kalamdb_lab.errors import CorruptError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.segments.layout import (
-    MANIFEST_NAME,
     SEQ_COLUMN,
     SegmentRecord,
+    is_manifest,
     is_parquet,
     segment_id_of,
 )
@@ -51,7 +51,7 @@ class Recovered:
     segments : list of ListedSegment
         Those that count, by id: each row version is in one of them at most.
     unlisted : set of PartitionKey
-        Partitions of which no ``manifest.json`` names one of these segments, or one names others.
+        Partitions of which no manifest names one of these segments, or one names others.
     outdated : list of SegmentMeta
         Segments that a manifest still names and that do not count.
     unremembered : dict of int to str
@@ -76,11 +76,11 @@ class Recovered:
 class FoundFiles:
     """All segments and manifests of one storage, each verified, none judged yet.
 
-    ``manifests`` are by directory; a damaged one is None.
+    ``manifests`` are by directory, damaged ones left out.
     """
 
     storage: Storage
-    manifests: dict[str, Manifest | None] = field(default_factory=dict)
+    manifests: dict[str, list[Manifest]] = field(default_factory=dict)
     segments: list[_Candidate] = field(default_factory=list)
     lost: list[LostSegment] = field(default_factory=list)
     left_out: int = 0
@@ -117,13 +117,14 @@ def find_files(storage: Storage) -> FoundFiles:
     found = FoundFiles(storage)
     for file in storage.walk():
         directory = file.path.rpartition("/")[0]
-        is_manifest = file.name == MANIFEST_NAME
-        if file.is_directory or not (is_manifest or is_parquet(file.name)):
+        if file.is_directory:
             continue
-        if directory not in found.manifests:
-            found.manifests[directory] = _manifest(storage, directory)
-        if not is_manifest:
-            _look_at(file.path, found.manifests[directory], found)
+        # By name, so manifests come before the segments beside them.
+        beside = found.manifests.setdefault(directory, [])
+        if is_manifest(file.name):
+            beside += _manifest(storage, directory, file.name)
+        elif is_parquet(file.name):
+            _look_at(file.path, beside, found)
     return found
 
 
@@ -146,10 +147,10 @@ def recover(*found_files: FoundFiles) -> Recovered:
         found.left_out += files.left_out
         found.last_seq = max(found.last_seq, files.last_seq)
         found.last_segment_id = max(found.last_segment_id, files.last_segment_id)
-        for directory, manifest in files.manifests.items():
-            if manifest is not None:
-                place = files.storage.storage_id, directory
-                manifests.setdefault(manifest.partition, {})[place] = manifest
+        for directory, beside in files.manifests.items():
+            place = files.storage.storage_id, directory
+            for manifest in beside:
+                manifests.setdefault(manifest.partition, {}).setdefault(place, manifest)
         for item in files.segments:
             by_partition.setdefault(item.meta.partition, []).append(item)
     chosen: list[_Candidate] = []
@@ -162,23 +163,26 @@ def recover(*found_files: FoundFiles) -> Recovered:
     return found
 
 
-def _manifest(storage: Storage, directory: str) -> Manifest | None:
+def _manifest(storage: Storage, directory: str, name: str) -> list[Manifest]:
     try:
-        return read_manifest(storage, directory)
+        manifest = read_manifest(storage, directory, name)
     except CorruptError:
-        return None
+        return []
+    return [] if manifest is None else [manifest]
 
 
-def _look_at(path: str, manifest: Manifest | None, found: FoundFiles) -> None:
+def _look_at(path: str, beside: Sequence[Manifest], found: FoundFiles) -> None:
     """Note a sound segment, or a damaged one."""
     segment_id = segment_id_of(path)
     found.last_segment_id = max(found.last_segment_id, segment_id)
-    named = {} if manifest is None else {item.meta.path: item for item in manifest.segments}
-    listed = named.get(path)
+    named = ((item, manifest) for manifest in beside for item in manifest.segments)
+    listed, manifest = next((pair for pair in named if pair[0].meta.path == path), (None, None))
     try:
         digest = listed.meta.digest if listed else None
         record, meta = sound_segment(found.storage, path, digest)
     except CorruptError:
+        if manifest is None:  # the one that reaches least far, as whose it is may be unknown
+            manifest = min(beside, key=lambda item: item.last_segment_id, default=None)
         _note_damaged(path, segment_id, manifest, listed, found)
         return
     found.last_seq = max(found.last_seq, record.max_seq)

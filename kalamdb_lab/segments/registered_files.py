@@ -14,14 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ipc
 
+from kalamdb_lab.arrow.canonical import canonical
+from kalamdb_lab.arrow.conversions import refuse_unfit
 from kalamdb_lab.arrow.results import canonical_column, column_type
-from kalamdb_lab.arrow.schemas import arrow_type, field_for, kalam_type
+from kalamdb_lab.arrow.schemas import field_for, kalam_type
 from kalamdb_lab.errors import (
     InvalidDefinitionError,
+    InvalidValueError,
     KalamError,
     NotFoundError,
     StorageError,
     TypeMismatchError,
+    ValueOutOfRangeError,
 )
 from kalamdb_lab.model.datatypes import TEXT, KalamDataType
 from kalamdb_lab.model.tables import ColumnDef, FileFormat, RegisteredFiles, TableDef
@@ -29,7 +33,8 @@ from kalamdb_lab.segments import csv_files
 from kalamdb_lab.segments.cache import SegmentCache
 from kalamdb_lab.segments.pruning import Predicate
 from kalamdb_lab.segments.row_groups import kept_row_groups
-from kalamdb_lab.segments.storage import Storage, StoredFile
+from kalamdb_lab.segments.storage import Storage
+from kalamdb_lab.segments.stored_file import StoredFile
 
 Fields = list[tuple[str, KalamDataType]]
 
@@ -67,24 +72,29 @@ class RegisteredFilesReader:
         self._own = own
         self._cache = cache
 
-    def find(self, pattern: str) -> FoundFiles:
-        """Return the files that a pattern names now, perhaps none.
+    def find(self, pattern: str, table: TableDef | None = None) -> FoundFiles:
+        """Return the files that a pattern names now, perhaps none; ``table`` is for errors.
 
         Raises
         ------
         StorageError
-            One of them is the database's own.
+            They cannot be looked at, or one of them is the database's own.
         """
         base, rest = _split(self._directory / pattern)
         storage = Storage("registered", base)
+        if not os.path.isdir(base):  # noqa: PTH112 - a name may be too long
+            return FoundFiles(storage, ())
         try:
             files = storage.glob(rest)
         except StorageError:
-            files = []  # the directory is gone
+            subject = f"'{pattern}'" if table is None else str(table.table_id)
+            raise StorageError(f"The files of {subject} cannot be read") from None
         # Not by case: there are file systems that do not tell it apart.
         own = tuple(place.casefold() for place in self._own())
         for file in files:
             if os.path.realpath(storage.absolute(file.path)).casefold().startswith(own):
+                if table is not None:
+                    raise StorageError(f"{table.table_id} names files of the database itself")
                 raise StorageError("Files of the database itself cannot be registered")
         return FoundFiles(storage, tuple(files))
 
@@ -97,7 +107,7 @@ class RegisteredFilesReader:
             There is no file.
         StorageError
             A file cannot be read, or is not of the format.
-        TypeMismatchError
+        TypeMismatchError, InvalidValueError, ValueOutOfRangeError
             A column has values for which there is no type.
         InvalidDefinitionError
             The files do not agree.
@@ -108,27 +118,23 @@ class RegisteredFilesReader:
         subject = f"'{files.pattern}'"
         with _readable(subject, f"as {files.format.value.upper()}"):
             if files.format is FileFormat.CSV:
-                schemas = [
-                    pa.schema(list(types.items()))
-                    for types in csv_files.infer(found.storage, found.files, files)
-                ]
+                schemas = csv_files.infer(found.storage, found.files, files)
             else:
-                schemas = [_schema(found.storage, file, files.format) for file in found.files]
+                schemas = [_columns(found.storage, file, files.format) for file in found.files]
         fields: dict[str, KalamDataType | None] = {}
         for schema in schemas:
-            for field in schema:
-                kind = None if pa.types.is_null(field.type) else kalam_type(field)
-                known = fields.get(field.name)
+            for name, kind in schema:
+                known = fields.get(name)
                 if known is None or kind is None:
-                    fields[field.name] = known or kind
+                    fields[name] = known or kind
                 elif known != kind:
                     raise InvalidDefinitionError(
-                        f"The files of {subject} do not agree: column '{field.name}' is {known} in "
+                        f"The files of {subject} do not agree: column '{name}' is {known} in "
                         f"one and {kind} in another"
                     )
-        names = [schemas[0].field(at).name for at in range(len(schemas[0]))]
+        names = [name for name, _ in schemas[0]]
         for name in (*names, *fields):
-            if any(name not in schema.names for schema in schemas):
+            if any(name not in dict(schema) for schema in schemas):
                 raise InvalidDefinitionError(
                     f"The files of {subject} do not agree: not all have a column '{name}'"
                 )
@@ -161,15 +167,13 @@ class RegisteredFilesReader:
         count = 0
         for file in found.files:
             with _opened_parquet(table, found.storage, file) as parquet:
+                _check_fit(table, parquet.schema_arrow)
                 groups = kept_row_groups(parquet.metadata, table, predicates)
                 count += sum(parquet.metadata.row_group(group).num_rows for group in groups)
         return count
 
     def _present(self, table: TableDef) -> FoundFiles:
-        try:
-            found = self.find(_files_of(table).pattern)
-        except StorageError:
-            raise StorageError(f"{table.table_id} names files of the database itself") from None
+        found = self.find(_files_of(table).pattern, table)
         if not found.files:
             raise StorageError(f"The files of {table.table_id} are gone")
         return found
@@ -189,7 +193,7 @@ class RegisteredFilesReader:
         is_whole = True
         if _files_of(table).format is FileFormat.PARQUET:
             with _opened_parquet(table, storage, file) as parquet:
-                _check_fit(table, columns, parquet.schema_arrow)
+                _check_fit(table, parquet.schema_arrow)
                 groups = kept_row_groups(parquet.metadata, table, predicates)
                 is_whole = len(groups) == parquet.num_row_groups
                 rows = parquet.read_row_groups(groups, columns=[c.name for c in columns])
@@ -210,7 +214,7 @@ def _split(path: Path) -> tuple[Path, str]:
     fixed: list[str] = []
     parts = Path(os.path.normpath(path)).parts
     for part in parts[:-1]:
-        if glob.has_magic(part) and not Path(*fixed, part).is_dir():
+        if glob.has_magic(part) and not os.path.isdir(Path(*fixed, part)):  # noqa: PTH112
             break
         fixed.append(part)
     return Path(*fixed), "/".join(parts[len(fixed) :])
@@ -225,8 +229,9 @@ def _key(
     storage: Storage, file: StoredFile, table: TableDef, column: ColumnDef
 ) -> tuple[int, Any, Any]:
     files = _files_of(table)
-    state = (str(storage.absolute(file.path)), file.size_bytes, file.modified_us)
-    form = (column.data_type, files.format, files.header, files.delimiter)
+    state = (str(storage.absolute(file.path)), file.size_bytes, file.state)
+    # By table: what is known of a file has passed the check against that table's columns.
+    form = (table.table_key, column.data_type, files.format, files.header, files.delimiter)
     return _NO_SEGMENT, (state, column.name), form
 
 
@@ -249,11 +254,43 @@ def _opened_parquet(
         yield pq.ParquetFile(source)
 
 
-def _schema(storage: Storage, file: StoredFile, kind: FileFormat) -> pa.Schema:
+def _columns(storage: Storage, file: StoredFile, kind: FileFormat) -> csv_files.Columns:
+    """Return the columns of a file; those whose type may not hold their values are read."""
     with storage.reading(file.path) as source:
         if kind is FileFormat.PARQUET:
-            return pq.ParquetFile(source).schema_arrow
-        return _arrow_reader(source).schema
+            parquet = pq.ParquetFile(source)
+            schema = parquet.schema_arrow
+        else:
+            schema = _arrow_reader(source).schema
+        columns = [
+            (field.name, None if pa.types.is_null(field.type) else kalam_type(field))
+            for field in schema
+        ]
+        finer = {
+            name: own
+            for (name, own), field in zip(columns, schema, strict=True)
+            if own is not None and _is_finer(field.type)
+        }
+        if finer and kind is FileFormat.PARQUET:
+            batches = parquet.iter_batches(columns=list(finer))
+        elif finer:
+            source.seek(0)
+            batches = _arrow_reader(source, list(finer)).read_all().to_batches()
+        else:
+            batches = []
+        for batch in batches:
+            for name, own in finer.items():
+                canonical(batch.column(batch.schema.get_field_index(name)), own, name)
+        return columns
+
+
+def _is_finer(kind: pa.DataType) -> bool:
+    """Return whether a type tells nanoseconds, which ours do not."""
+    if getattr(kind, "unit", None) == "ns":
+        return True
+    if pa.types.is_dictionary(kind):
+        return _is_finer(kind.value_type)
+    return any(_is_finer(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def _arrow_reader(
@@ -277,22 +314,31 @@ def _rows(
     files, names = _files_of(table), [column.name for column in columns]
     with _readable(str(table.table_id)):
         if files.format is FileFormat.CSV:
-            types = {column.name: arrow_type(column.data_type) for column in columns}
-            try:
-                return csv_files.read(storage, file, files, types)
-            except pa.ArrowKeyError:
-                raise _misfit(table, "it has not all of the columns") from None
-            except pa.ArrowInvalid:
-                raise _misfit(table, "a value is not of its column's type") from None
+            return _csv_rows(table, storage, file, columns)
         with storage.reading(file.path) as source:
-            reader = _arrow_reader(source, names)
-            _check_fit(table, columns, reader.schema)
-            return reader.read_all()
+            _check_fit(table, _arrow_reader(source).schema)
+            source.seek(0)
+            return _arrow_reader(source, names).read_all()
 
 
-def _check_fit(table: TableDef, columns: Sequence[ColumnDef], schema: pa.Schema) -> None:
+def _csv_rows(
+    table: TableDef, storage: Storage, file: StoredFile, columns: Sequence[ColumnDef]
+) -> pa.Table:
+    try:
+        with csv_files.opened(storage, file, _files_of(table)) as text:
+            for column in table.columns:
+                if column.name not in text.names:
+                    raise _misfit(table, f"it has no column '{column.name}'")
+            return csv_files.read(text, {column.name: column.data_type for column in columns})
+    except pa.ArrowInvalid as error:
+        raise _misfit(table, csv_files.reason(error)) from None
+    except (TypeMismatchError, ValueOutOfRangeError, InvalidValueError):
+        raise _misfit(table, "a value is not of its column's type") from None
+
+
+def _check_fit(table: TableDef, schema: pa.Schema) -> None:
     """Refuse a file whose columns are not those of the table; it may have further ones."""
-    for column in columns:
+    for column in table.columns:
         places = schema.get_all_field_indices(column.name)
         if len(places) != 1:
             raise _misfit(table, f"it has no column '{column.name}'")
@@ -319,7 +365,10 @@ def _canonical(table: TableDef, rows: pa.Table, column: ColumnDef) -> pa.Chunked
             array.type
         ):
             raise _misfit(table, f"column '{column.name}' has NULL in a vector")
-        return canonical_column(array, column.data_type, column.name)
+        plain = canonical_column(array, column.data_type, column.name)
+        for chunk in plain.chunks:
+            refuse_unfit(chunk, column.data_type, column.name, trusted=True)
+        return plain
     except InvalidDefinitionError:
         raise
     except (KalamError, pa.ArrowException):

@@ -11,7 +11,6 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -20,6 +19,7 @@ import pyarrow as pa
 from kalamdb_lab.errors import KalamError, StorageError
 from kalamdb_lab.model.ids import TableId
 from kalamdb_lab.segments.base_directory import leave_mark
+from kalamdb_lab.segments.stored_file import StorageUsage, StoredFile
 from kalamdb_lab.segments.templates import (
     DEFAULT_SHARDS,
     SHARED_TEMPLATE,
@@ -39,29 +39,6 @@ _ARROW_ERRNO = re.compile(r"\[errno (\d+)\]", re.IGNORECASE)
 def is_temporary(name: str) -> bool:
     """Return whether a file or directory of this name is one that was never finished."""
     return _TEMPORARY.fullmatch(name) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file or directory of a storage. ``path`` is relative to the base directory."""
-
-    path: str
-    is_directory: bool
-    size_bytes: int
-    modified_us: int
-
-    @property
-    def name(self) -> str:
-        return self.path.rsplit("/", 1)[-1]
-
-
-@dataclass(frozen=True, slots=True)
-class StorageUsage:
-    """Bytes of the disk that a storage lies on, free ones of them, and those of its files."""
-
-    total_bytes: int
-    free_bytes: int
-    used_bytes: int
 
 
 class Storage:
@@ -146,7 +123,11 @@ class Storage:
                 self._require_base()
                 return None
         return StoredFile(
-            path, stat.S_ISDIR(status.st_mode), status.st_size, status.st_mtime_ns // 1_000
+            path,
+            stat.S_ISDIR(status.st_mode),
+            status.st_size,
+            status.st_mtime_ns // 1_000,
+            (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns),
         )
 
     def map(self, path: str) -> pa.Buffer | None:
@@ -186,14 +167,31 @@ class Storage:
 
         ``*``, ``?`` and ``[...]`` match within a name and ``**`` any folders; names that begin
         with a dot only match a pattern that says the dot. A name that a file has is no pattern.
+        Names that no path here may have are left out.
+
+        Raises
+        ------
+        StorageError
+            A file cannot be looked at.
         """
-        paths = {pattern}
-        if glob.has_magic(pattern) and not self.absolute(pattern).is_file():
-            # pathlib would show hidden files.
-            paths = set(glob.iglob(pattern, root_dir=self.base_directory, recursive=True))  # noqa: PTH207
-        # A pipe or a device is no file: reading one may never end.
-        found = (self.stat(path) for path in sorted(paths) if self.absolute(path).is_file())
-        return [file for file in found if file is not None]
+        with self._faults():
+            paths = {pattern}
+            if glob.has_magic(pattern) and not self._is_file(pattern):
+                # pathlib would show hidden files.
+                paths = set(glob.iglob(pattern, root_dir=self.base_directory, recursive=True))  # noqa: PTH207
+            found = (self.stat(path) for path in sorted(paths) if self._is_file(path))
+            return [file for file in found if file is not None]
+
+    def _is_file(self, path: str) -> bool:
+        """Return whether there is a regular file; a pipe or a device is none: it may never end."""
+        if "\0" in path or "\\" in path:
+            return False
+        try:
+            return self.absolute(path).is_file()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return False
+            raise
 
     def walk(self, directory: str = "") -> Iterator[StoredFile]:
         """Return all files and directories below ``directory``, by name, parents first.

@@ -193,7 +193,9 @@ class Cursor:
                     f"Invalid name '{text[:40]}...': use letters, digits and underscores, "
                     "starting with a letter, at most 64 characters"
                 )
-            return checked_name(text) if new else text.lower()
+            if not new:
+                return text.lower()
+            return checked_name(text, namespace=what.startswith("a namespace"))
         except KalamError as error:
             raise self.located(error, at) from None
 

@@ -129,7 +129,7 @@ def _parsed(statement: StatementTokens) -> exp.Expression:
         if tree is not None:
             check_tree(tree, statement)
             if any(token.text.upper() in _COSINE_DISTANCES for token in tokens):
-                _name_cosine_distances(tree)
+                _name_cosine_distances(tree, statement.source)
     except ParseError as error:
         raise _translated(error, statement) from None
     except (KalamError, RecursionError):
@@ -141,11 +141,13 @@ def _parsed(statement: StatementTokens) -> exp.Expression:
     return tree
 
 
-def _name_cosine_distances(tree: exp.Expr) -> None:
-    """Let a tree say COSINE_DISTANCE; sqlglot prints its own node as a function on lists."""
+def _name_cosine_distances(tree: exp.Expr, source: str) -> None:
+    """Let a tree say which is called; sqlglot has one node for ours and the one on lists."""
     for node in list(tree.find_all(exp.CosineDistance)):
+        written = source[node.meta.get("start", 0) : node.meta.get("end", -1) + 1].strip('"')
+        name = written.upper() if written.upper() in _COSINE_DISTANCES else "COSINE_DISTANCE"
         arguments = [node.this, node.expression]
-        node.replace(exp.Anonymous(this="COSINE_DISTANCE", expressions=arguments))
+        node.replace(exp.Anonymous(this=name, expressions=arguments))
 
 
 def _translated(error: ParseError, statement: StatementTokens) -> SqlSyntaxError:

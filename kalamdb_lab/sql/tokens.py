@@ -96,6 +96,7 @@ def tokenize(text: str | bytes) -> Iterator[StatementTokens]:
 
 def without_values(text: str) -> str:
     """Return a statement that was parsed, with ``?`` in the place of its texts and numbers."""
+    text = without_comments(text)
     pieces: list[str] = []
     end = -1
     for token in next(tokenize(text)).tokens:
@@ -107,6 +108,34 @@ def without_values(text: str) -> str:
         pieces.append(piece if token.start == end + 1 else f" {piece}")
         end = token.end
     return "".join(pieces)
+
+
+def without_comments(text: str) -> str:
+    """Return a statement that was parsed, with a space in the place of its comments."""
+    pieces: list[str] = []
+    at = 0
+    while (match := _LEXEME.match(text, at)) is not None and match.lastindex is not None:
+        start, end = match.span(match.lastindex)
+        if match.lastindex in (_LINE, _BLOCK):
+            if pieces[-1:] != [" "]:
+                pieces.append(" ")
+            at = end if match.lastindex == _LINE else _end_of_block(text, start) or len(text)
+        else:
+            pieces.append(text[start if pieces[-1:] == [" "] else at : end])
+            at = end
+    return "".join([*pieces, text[at:]]).strip()
+
+
+def _end_of_block(text: str, start: int) -> int | None:
+    """Return where a comment ends that may hold comments; None if it does not."""
+    open_count, at = 1, start + 2
+    while open_count:
+        mark = _BLOCK_MARK.search(text, at)
+        if mark is None:
+            return None
+        open_count += 1 if mark[0] == "/*" else -1
+        at = mark.end()
+    return at
 
 
 class _Lexer(TokenWriter):
@@ -338,14 +367,10 @@ class _Lexer(TokenWriter):
         self._token(TokenType.NUMBER, str(number), start, end)
 
     def _skip_block_comment(self, start: int) -> None:
-        open_count, at = 1, start + 2
-        while open_count:
-            mark = _BLOCK_MARK.search(self._source, at)
-            if mark is None:
-                raise self._fault("unterminated comment", start)
-            open_count += 1 if mark[0] == "/*" else -1
-            at = mark.end()
-        self._at = at
+        end = _end_of_block(self._source, start)
+        if end is None:
+            raise self._fault("unterminated comment", start)
+        self._at = end
 
     def _bad_character(self) -> SqlSyntaxError:
         character = self._source[self._at]

@@ -154,8 +154,16 @@ class _TreeCheck:
             raise self._at_placeholder(node)
 
     def select(self, node: exp.Expr, _parent: exp.Expr | None, _key: str) -> None:
-        if node.args.get("joins") and not node.args.get("from_"):
+        from_ = node.args.get("from_")
+        if node.args.get("joins") and not from_:
             raise self._somewhere(node)
+        if (
+            from_
+            and isinstance(from_.this, exp.Values)
+            and from_.this.alias == "_values"
+            and "start" not in from_.this.args["alias"].this.meta
+        ):
+            self._stars -= 1  # sqlglot reads VALUES as SELECT * FROM (VALUES ...) AS _values
         if not node.args.get("expressions"):
             # PostgreSQL's SELECT of no columns.
             for token, following in pairwise(self._tokens):

@@ -30,7 +30,7 @@ class FrozenStore:
     def lease(self, node_id: int, seq: int, expires_us: int) -> NoReturn:
         self.write()
 
-    def release(self, node_id: int) -> NoReturn:
+    def release(self, node_id: int, *, wait_s: float | None = None) -> NoReturn:
         self.write()
 
     def node_id(self) -> NoReturn:

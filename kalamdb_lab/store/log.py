@@ -251,6 +251,8 @@ class Store(Protocol):
             If the lock is not free within the store's busy timeout.
         StorageError
             If the disk is full or cannot be written; then nothing was changed.
+        KalamError
+            If this thread is within such a block already, which goes on unharmed.
         """
         ...
 
@@ -258,8 +260,8 @@ class Store(Protocol):
         """Hold all segments that a snapshot at ``seq`` may read, until ``expires_us``."""
         ...
 
-    def release(self, node_id: int) -> None:
-        """End the lease of a node."""
+    def release(self, node_id: int, *, wait_s: float | None = None) -> None:
+        """End the lease of a node; waits for the lock as `write` does."""
         ...
 
     def node_id(self) -> int:

@@ -24,8 +24,8 @@ class Presence:
     Parameters
     ----------
     directory : Path
-        Where the files are. If they cannot be written or locked there, this opening counts as
-        alive for as long as its file stands, and so do all others.
+        Where the files are. If they cannot be locked there, each opening counts as alive for as
+        long as its file stands; one whose file could not be written counts as gone.
 
     Attributes
     ----------

@@ -94,6 +94,7 @@ class SqliteStore:
         self._held: weakref.WeakSet[SqliteHeldRead] = weakref.WeakSet()
         self._pid = os.getpid()
         self._closed = False
+        self._is_writing = False
         self._node_id: int | None = None
         self._write_lock = threading.RLock()
         self._read_lock = threading.RLock()
@@ -198,9 +199,7 @@ class SqliteStore:
     def write(self, *, wait_s: float | None = None) -> Iterator[SqliteWriteTransaction]:
         self._check_usable()
         wait_s = self._busy_timeout_s if wait_s is None else min(wait_s, self._busy_timeout_s)
-        if not self._write_lock.acquire(timeout=wait_s):
-            raise BusyError
-        try:
+        with self._alone_writing(wait_s):
             try:
                 is_first = self._node_id is None
                 try:
@@ -211,7 +210,8 @@ class SqliteStore:
                     transaction = SqliteWriteTransaction(self._writer)
                     yield transaction
                     transaction.finish()
-                    self._writer.execute("COMMIT")
+                    # A rollback journal waits here for readers; what was staged is worth it.
+                    self._retried("COMMIT", wait_s)
                 except BaseException:
                     if self._writer.in_transaction:
                         self._writer.execute("ROLLBACK")
@@ -220,6 +220,19 @@ class SqliteStore:
                     raise
             except sqlite3.Error as error:
                 raise translated(error, self._shown_as) from None
+
+    @contextmanager
+    def _alone_writing(self, wait_s: float) -> Iterator[None]:
+        if not self._write_lock.acquire(timeout=wait_s):
+            raise BusyError
+        try:
+            if self._is_writing:  # what the collector runs may come in the middle of a block
+                raise KalamError("A write began within another one of its thread")
+            self._is_writing = True
+            try:
+                yield
+            finally:
+                self._is_writing = False
         finally:
             self._write_lock.release()
 
@@ -269,19 +282,16 @@ class SqliteStore:
             If there is no room; nothing was changed then.
         """
         self._check_usable()
-        if not self._write_lock.acquire(timeout=self._busy_timeout_s):
-            raise BusyError
-        try:
-            self._retried("VACUUM", self._busy_timeout_s)
-            for _ in range(_CHECKPOINT_TRIES):
-                (is_held, *_) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                if not is_held:
-                    return True
-                time.sleep(0.01)
-        except sqlite3.Error as error:
-            raise translated(error, self._shown_as) from None
-        finally:
-            self._write_lock.release()
+        with self._alone_writing(self._busy_timeout_s):
+            try:
+                self._retried("VACUUM", self._busy_timeout_s)
+                for _ in range(_CHECKPOINT_TRIES):
+                    row = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    if not row[0]:
+                        return True
+                    time.sleep(0.01)
+            except sqlite3.Error as error:
+                raise translated(error, self._shown_as) from None
         return False
 
     def lease(self, node_id: int, seq: int, expires_us: int) -> None:
@@ -290,8 +300,8 @@ class SqliteStore:
                 "INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (node_id, seq, expires_us)
             )
 
-    def release(self, node_id: int) -> None:
-        with self._plain_write() as connection:
+    def release(self, node_id: int, *, wait_s: float | None = None) -> None:
+        with self._plain_write(wait_s=wait_s) as connection:
             connection.execute("DELETE FROM leases WHERE node_id = ?", (node_id,))
 
     def node_id(self) -> int:
@@ -301,11 +311,14 @@ class SqliteStore:
         return node_id
 
     @contextmanager
-    def _plain_write(self) -> Iterator[sqlite3.Connection]:
-        with self.write() as transaction:
+    def _plain_write(self, *, wait_s: float | None = None) -> Iterator[sqlite3.Connection]:
+        with self.write(wait_s=wait_s) as transaction:
             yield transaction.connection
 
     def close(self) -> None:
+        if os.getpid() != self._pid:  # a thread that was not forked may hold any lock
+            self._closed = True
+            return
         with self._write_lock, self._read_lock:
             if not self._closed:
                 self._closed = True

@@ -16,6 +16,7 @@ from kalamdb_lab.model.tables import (
     TableDef,
     TableKind,
     TableOptions,
+    compression_of,
 )
 from kalamdb_lab.tables.definition import columns_of_query
 from kalamdb_lab.tables.options import OptionValue, access_level, flag, given_once
@@ -116,7 +117,9 @@ def refuse_unregister(table: TableDef) -> None:
 
 def _suffix(pattern: str) -> str:
     """Return the last suffix of a pattern in lower case, without that of compression."""
-    name = pattern.replace("\\", "/").rpartition("/")[2].lower().removesuffix(".gz")
+    name = pattern.replace("\\", "/").rpartition("/")[2].lower()
+    if compression_of(name) is not None:
+        name = name.rpartition(".")[0]
     return name.rpartition(".")[2] if "." in name else ""
 
 
@@ -134,6 +137,6 @@ def _format(pattern: str, suffix: str, given: OptionValue) -> FileFormat:
         raise InvalidOptionError(
             f"The format of '{pattern}' does not follow from its name; say WITH (FORMAT = '...')"
         )
-    if pattern.lower().endswith(".gz") and kind is not FileFormat.CSV:
+    if compression_of(pattern) is not None and kind is not FileFormat.CSV:
         raise InvalidOptionError(f"Compressed files are only supported as CSV, not '{pattern}'")
     return kind

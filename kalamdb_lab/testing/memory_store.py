@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from kalamdb_lab.errors import ClosedError
+from kalamdb_lab.errors import ClosedError, KalamError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.store.log import (
@@ -47,6 +47,7 @@ class MemoryStore:
         self._state = _State()
         self._version = 0
         self._lock = threading.RLock()
+        self._is_writing = False
         self._closed = False
 
     def _check_usable(self) -> None:
@@ -70,17 +71,23 @@ class MemoryStore:
     def write(self, *, wait_s: float | None = None) -> Iterator[MemoryTransaction]:
         self._check_usable()
         with self._lock:
-            state = copy.deepcopy(self._state)
-            yield MemoryTransaction(state)
-            self._state = state
-            self._version += 1
+            if self._is_writing:
+                raise KalamError("A write began within another one of its thread")
+            self._is_writing = True
+            try:
+                state = copy.deepcopy(self._state)
+                yield MemoryTransaction(state)
+                self._state = state
+                self._version += 1
+            finally:
+                self._is_writing = False
 
     def lease(self, node_id: int, seq: int, expires_us: int) -> None:
         with self.write() as transaction:
             transaction.state.leases[node_id] = (seq, expires_us)
 
-    def release(self, node_id: int) -> None:
-        with self.write() as transaction:
+    def release(self, node_id: int, *, wait_s: float | None = None) -> None:
+        with self.write(wait_s=wait_s) as transaction:
             transaction.state.leases.pop(node_id, None)
 
     def node_id(self) -> int:

@@ -14,6 +14,8 @@ def test_a_copy_opens_like_its_original(run, lab: str) -> None:
     assert run("sql", "copy.kalam", *ask).stdout == run("sql", lab, *ask).stdout
     assert len(json.loads(run("users", "copy.kalam", "--format", "json").stdout)) == 3
     assert run("check", "copy.kalam").exit_code == 0
+    ask = "SELECT details ->> 'origin' AS origin FROM system.audit_logs WHERE action = 'BACKUP'"
+    assert json.loads(run("sql", lab, ask, "--format", "json").stdout) == [{"origin": "cli"}]
 
 
 def test_a_copy_takes_the_place_of_nothing(run, lab: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,9 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-@pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database with two flushed tables, named by a relative path."""
-    monkeypatch.chdir(tmp_path)
-    path = Path("lab.kalam")
+@pytest.fixture(scope="module")
+def made_lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("made") / "lab.kalam"
     with kalam.open(path, clock=FakeClock()) as db:
         db.session().execute_script(
             "CREATE TABLE plans (id INT); CREATE TABLE notes (id INT);"
@@ -28,6 +27,13 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "STORAGE FLUSH ALL"
         )
     return path
+
+
+@pytest.fixture
+def lab(made_lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database with two flushed tables, named by a relative path."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(made_lab, Path("lab.kalam"))
 
 
 def damage(path: Path, pattern: str) -> None:

@@ -120,7 +120,7 @@ def test_columns_of_one_name_are_refused() -> None:
     [
         ("csv", b"a,b\n1,2,3\n", "This is not valid CSV: Expected 2 columns, got 3: 1,2,3"),
         ("csv", b"a\n\xff\n", "This is not valid CSV: its text is not UTF-8"),
-        ("csv", b"", "The file is empty; its first line should name the columns"),
+        ("csv", b"", "This is not valid CSV: it is empty; its first line should name the columns"),
         ("csv", b"a,A\n1,2\n", "Column 'A' appears twice"),
         ("jsonl", b'{"a": 1}\n{"a": \n', "Line 2 is not a JSON object"),
         ("jsonl", b"[1]", "Line 1 is not a JSON object; a list is not read, one object on each line is"),
@@ -147,9 +147,10 @@ def test_what_no_portion_could_hold_comes_in_several(
 ) -> None:
     """The rows of a portion are bounded, and none is lost between two."""
     from kalamdb_lab.cli import reading
+    from kalamdb_lab.segments import csv_files
 
     monkeypatch.setattr(reading, "PORTION_ROWS", 25_000)
-    monkeypatch.setattr(reading, "_BLOCK_BYTES", 50_000)
+    monkeypatch.setattr(csv_files, "BLOCK_BYTES", 50_000)
     path = tmp_path / "numbers.csv"
     # Wherever a block ends, it is likely to be within a quoted cell.
     path.write_text("n,s\n" + "".join(f'{number},"a\nb\nc"\n' for number in range(60_000)))

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from kalamdb_lab.cli import app
 
@@ -43,14 +43,28 @@ def matches(expected: str, printed: str) -> bool:
 
 def run(command: str) -> tuple[str, int]:
     """Run a command; return what it printed, to wherever, and its exit code."""
-    match = SIMPLE.fullmatch(command)
-    if match is not None:
-        variables = dict(word.split("=", 1) for word in shlex.split(match["env"]))
-        result = CliRunner().invoke(app, shlex.split(match["arguments"]), env=variables)
+    if match := SIMPLE.fullmatch(command):
+        result = run_here(match)
         return "" if match["silent"] else result.output, result.exit_code
+    first, _, second = command.partition(" | ")
+    if (match := SIMPLE.fullmatch(second)) and "kalam" not in first:
+        result = run_here(match, in_shell(first)[0])
+        return result.output, result.exit_code
+    if second and "kalam" not in second and (match := SIMPLE.fullmatch(first)):
+        return in_shell(second, run_here(match).stdout)
+    return in_shell(command)
+
+
+def run_here(match: re.Match[str], given: str = "") -> Result:
+    variables = dict(word.split("=", 1) for word in shlex.split(match["env"]))
+    return CliRunner().invoke(app, shlex.split(match["arguments"]), given, variables)
+
+
+def in_shell(command: str, given: str = "") -> tuple[str, int]:
     place = Path(sys.executable).parent
     done = subprocess.run(
         ["bash", "-c", command],
+        input=given.encode(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=os.environ | {"PATH": f"{place}{os.pathsep}{os.environ['PATH']}"},

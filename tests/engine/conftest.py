@@ -49,12 +49,25 @@ def opener() -> Callable[..., Opened]:
     return open_directory
 
 
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    opened = open_directory(tmp_path_factory.mktemp("shared") / "lab.kalam")
+def with_users(opened: Opened) -> Opened:
     root = opened.session(namespace="default")
     for user, role in USERS.items():
         root.execute(f"CREATE USER '{user}' WITH INTERNAL ROLE {role}")
+    return opened
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    opened = with_users(open_directory(tmp_path_factory.mktemp("shared") / "lab.kalam"))
+    yield opened
+    opened.database.close()
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """A database of the module's own with an empty ``studio``: for tests that only read."""
+    opened = with_users(open_directory(tmp_path_factory.mktemp("library") / "lab.kalam"))
+    opened.session(namespace="default").execute("CREATE NAMESPACE studio")
     yield opened
     opened.database.close()
 

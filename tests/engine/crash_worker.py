@@ -1,6 +1,6 @@
 """A process that works on a database and tells each acknowledged commit, until it is killed.
 
-Run as ``python crash_worker.py DIRECTORY SEED FIRST_ID``. A line ``+ id`` says that a row was
+Run as ``python crash_worker.py DIRECTORY SEED FIRST_ID BULK``. A line ``+ id`` says that a row was
 acknowledged, ``= id`` that its new value was, ``- id`` that its deletion was, ``* first count``
 that a bulk insert was.
 """
@@ -15,7 +15,7 @@ import pyarrow as pa
 import kalamdb_lab as kalam
 
 
-def work(directory: str, seed: int, next_id: int) -> None:
+def work(directory: str, seed: int, next_id: int, bulk: int) -> None:
     chance = random.Random(seed)
     session = kalam.open(directory).session("alice", namespace="lab")
     mine: list[int] = []
@@ -34,8 +34,8 @@ def work(directory: str, seed: int, next_id: int) -> None:
                 mine.append(next_id)
                 next_id += 1
             case "bulk":
-                ids = list(range(next_id, next_id + 6_000))
-                next_id += 6_000
+                ids = list(range(next_id, next_id + bulk))
+                next_id += bulk
                 session.insert(
                     "events",
                     pa.table({"id": ids, "body": [f"e{i}" for i in ids], "n": [0] * len(ids)}),
@@ -56,4 +56,4 @@ def work(directory: str, seed: int, next_id: int) -> None:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    work(sys.argv[1], *map(int, sys.argv[2:]))

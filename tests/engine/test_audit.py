@@ -41,7 +41,7 @@ CHANGES = [
     ("ALTER NAMESPACE studio SET DESCRIPTION 'x'", "ALTER_NAMESPACE", "studio"),
     ("DROP NAMESPACE IF EXISTS gone", "DROP_NAMESPACE", "gone"),
     ("CREATE TABLE t (id INT)", "CREATE_TABLE", "studio.t"),
-    ("CREATE TABLE Studio.T AS SELECT 1 AS a", "CREATE_TABLE", "studio.t"),
+    ("CREATE TABLE Studio.T AS SELECT TRUE AS a", "CREATE_TABLE", "studio.t"),
     ("ALTER TABLE notes ADD COLUMN n INT", "ALTER_TABLE", "studio.notes"),
     ("ALTER TABLE plans SET ACCESS LEVEL public", "ALTER_TABLE", "studio.plans"),
     ("DROP TABLE notes", "DROP_TABLE", "studio.notes"),

@@ -117,6 +117,11 @@ def test_a_user_who_was_dropped_is_erased_without_a_trace(path: Path, of_mia: An
     assert MARK.encode() not in everything(path)
 
 
+def all_segments(store: Any) -> list[Any]:
+    with store.read() as transaction:
+        return list(transaction.all_segments())
+
+
 def test_the_id_of_an_erased_user_leaves_the_log_with_it(path: Path, of_mia: Any) -> None:
     clock = FakeClock()
     with of_mia("dropped_user_retention_days = 0", clock) as db:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,12 @@ import pytest
 from job_runs import log_of, manager, process, put, run, running, tell
 
 from kalamdb_lab.engine.session import Session
-from kalamdb_lab.errors import JobStateError, KalamError, StorageError
+from kalamdb_lab.errors import (
+    InterruptedStatementError,
+    JobStateError,
+    KalamError,
+    StorageError,
+)
 from kalamdb_lab.jobs.manager import JobCancelledError, JobRun
 from kalamdb_lab.model.jobs import JobStatus
 
@@ -219,3 +226,36 @@ def test_a_short_job_writes_two_commits(fresh: Any) -> None:
 
     run(manager(fresh), work)
     assert log.applied_seq == before + 2
+
+
+def test_a_progress_report_does_not_wait_for_others(t: Session, fresh: Any) -> None:
+    def work(job: JobRun) -> str:
+        job._next_report_s = 0
+        busy = sqlite3.connect(Path(fresh.database.path, "catalog.sqlite"), isolation_level=None)
+        busy.execute("BEGIN IMMEDIATE")
+        began_s = time.monotonic()
+        job.progress(1, 2)
+        took_s = time.monotonic() - began_s
+        busy.close()
+        assert took_s < 1
+        return "Done"
+
+    assert run(manager(fresh), work).status is JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize("statement", ["BACKUP DATABASE {} TO 'b'", "RESTORE DATABASE {} FROM 'a'"])
+def test_backups_and_restores_are_interrupted(
+    t: Session, fresh: Any, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    t.execute("BACKUP DATABASE studio TO 'a'")
+    t.execute("DROP NAMESPACE studio CASCADE") if "RESTORE" in statement else None
+    check = JobRun.check
+
+    def interrupted(job: JobRun) -> None:
+        t.interrupt()
+        check(job)
+
+    monkeypatch.setattr(JobRun, "check", interrupted)
+    with pytest.raises(InterruptedStatementError):
+        t.execute(statement.format("studio"))
+    assert not Path(fresh.database.path, "b").exists()

@@ -125,16 +125,10 @@ QUERIES: list[tuple[str, list[tuple[object, ...]]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("sql", "expected"), QUERIES, ids=range(len(QUERIES)))
-def test_a_query_answers(s: Session, request: Any, sql: str, expected: list[Any]) -> None:
-    """Every form over hot rows; the next test asks all of them of flushed rows too."""
-    request.getfixturevalue("hot_lab")
-    assert s.execute(sql).rows() == expected
-    assert s.execute(sql).rows() == expected, "and again from the plan cache"
-
-
-@pytest.fixture
-def hot_lab(s: Session) -> Session:
+@pytest.fixture(scope="module")
+def hot_lab(library: Any) -> Session:
+    """For tests that only read."""
+    s: Session = library.session()
     s.execute(
         """CREATE USER TABLE tracks (id INT PRIMARY KEY, title TEXT, genre TEXT, seconds INT,
         price DECIMAL(8, 2), added DATETIME, doc JSON);
@@ -147,6 +141,13 @@ def hot_lab(s: Session) -> Session:
           (4, 'Rain', NULL, NULL, 0.99, NULL, NULL)"""
     )
     return s
+
+
+@pytest.mark.parametrize(("sql", "expected"), QUERIES, ids=range(len(QUERIES)))
+def test_a_query_answers(hot_lab: Session, sql: str, expected: list[Any]) -> None:
+    """Every form over hot rows; the next test asks all of them of flushed rows too."""
+    assert hot_lab.execute(sql).rows() == expected
+    assert hot_lab.execute(sql).rows() == expected, "and again from the plan cache"
 
 
 def test_flushed_rows_answer_all_of_them_alike(lab: Session) -> None:

@@ -100,6 +100,97 @@ def test_a_late_value_widens_a_csv_column(s: Session, files: Path) -> None:
     ]
 
 
+CSV_COLUMNS = {
+    "zip": (["007", "100"], "TEXT"),
+    "huge": (["12345678901234567890", "1"], "TEXT"),
+    "sure": (["9007199254740993", "-9223372036854775808"], "BIGINT"),
+    "mixed": (["9007199254740993", "0.5"], "TEXT"),
+    "small": (["-3", "0.5"], "DOUBLE"),
+    "far": (["1e400", "1"], "TEXT"),
+    "zero": (["-0", "1"], "DOUBLE"),
+    "phone": (["+49", "1"], "TEXT"),
+    "day": (["2031-02-30", "2031-02-28"], "TEXT"),
+    "either": (["2031-02-28", "2031-02-28T10:00"], "TIMESTAMP"),
+    "fine": (["2031-02-28 10:00:00.123456789", ""], "TEXT"),
+    "key": (["0190a6b4-8c1b-7c3e-9f00-0123456789ab", ""], "UUID"),
+}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_csv_values_are_never_changed(s: Session, files: Path, count: int) -> None:
+    lines = [[cells[at] for cells, _ in CSV_COLUMNS.values()] for at in (0, 1)]
+    header = ",".join(CSV_COLUMNS)
+    parts = [lines] if count == 1 else [[line] for line in lines]
+    for at, part in enumerate(parts):
+        text = "\n".join([header, *(",".join(line) for line in part)])
+        (files / f"{at}.csv").write_text(text + "\n")
+    answer = s.execute("REGISTER TABLE t FROM 'files/*.csv'")
+    assert {row[0]: row[1] for row in answer} == {n: t for n, (_, t) in CSV_COLUMNS.items()}
+    assert sorted(s.execute("SELECT zip, huge, sure, mixed FROM t").rows()) == [
+        ("007", "12345678901234567890", 2**53 + 1, "9007199254740993"),
+        ("100", "1", -(2**63), "0.5"),
+    ]
+
+
+def test_an_empty_line_of_one_column_is_null(s: Session, files: Path) -> None:
+    (files / "one.csv").write_text("x\n1\n\n3\n")
+    s.execute("REGISTER TABLE t FROM 'files/one.csv'")
+    assert s.execute("SELECT x FROM t").rows() == [(1,), (None,), (3,)]
+    s.execute("REGISTER TABLE bare FROM 'files/one.csv' WITH (HEADER = FALSE)")
+    assert s.execute("SELECT column1 FROM bare").rows() == [("x",), ("1",), (None,), ("3",)]
+
+
+@pytest.mark.parametrize(
+    "data", [b"gr\xf6\xdfe\n1\n", b"a\n1,\xff\n", b"id,a\n1,\xff\n", b"", b"\n"]
+)
+def test_what_is_no_text_is_no_csv(s: Session, files: Path, refused: Any, data: bytes) -> None:
+    (files / "a.csv").write_bytes(data)
+    error = refused(s, "REGISTER TABLE t FROM 'files/a.csv'")
+    assert str(error) == "A file of 'files/a.csv' cannot be read as CSV"
+
+
+def test_texts_with_nul_are_refused(s: Session, files: Path, refused: Any) -> None:
+    pq.write_table(pa.table({"a": ["x\0y"]}), files / "a.parquet")
+    s.execute("REGISTER TABLE t FROM 'files/a.parquet'")
+    assert str(refused(s, "SELECT * FROM t")) == (
+        "A file of studio.t no longer fits: a value of column 'a' is no TEXT"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        (pa.array([1], pa.timestamp("ns")), "TIMESTAMP"),
+        (pa.array([1], pa.time64("ns")), "TIME"),
+        (pa.array([1], pa.duration("ns")), "INTERVAL"),
+        (pa.array([1], pa.timestamp("ns", "UTC")), "DATETIME"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_times_finer_than_ours_are_refused_by_column(
+    s: Session, files: Path, refused: Any, values: pa.Array, name: str, kind: str
+) -> None:
+    place, table = files / f"t.{kind}", pa.table({"n": [1], "at": values})
+    pq.write_table(table, place) if kind == "parquet" else write_arrow(table, place)
+    assert str(refused(s, f"REGISTER TABLE t FROM 'files/t.{kind}'")) == (
+        f"Column 'at': {name} is exact to the microsecond; round the values first"
+    )
+
+
+def test_names_that_no_file_has_are_not_found(s: Session, files: Path, refused: Any) -> None:
+    long = "x" * 300
+    for path in (f"{long}.csv", f"{long}/a.csv", f"files/[{long}]/a.csv", f"files/*{long}.csv"):
+        assert str(refused(s, f"REGISTER TABLE t FROM '{path}'")) == f"File '{path}' not found"
+    for sql in (
+        f"CREATE STORAGE s TYPE filesystem PATH '{long}'",
+        f"BACKUP DATABASE studio TO '{long}'",
+    ):
+        error = refused(s, sql)
+        assert error.code != "INTERNAL"
+        assert str(files.parent) not in str(error)
+        assert long in str(error)
+
+
 def test_csv_options(s: Session, files: Path) -> None:
     (files / "a.txt").write_text("1;x\n2;y\n")
     s.execute(
@@ -116,6 +207,11 @@ def test_csv_options(s: Session, files: Path) -> None:
         file.write("a,b\n1,x\n")
     s.execute("REGISTER TABLE packed FROM 'files/*.csv.gz'")
     assert s.execute("SELECT * FROM packed").rows() == [(1, "x")]
+    for suffix, name in (("bz2", "bz2"), ("zst", "zstd"), ("lz4", "lz4")):
+        with pa.output_stream(files / f"d.csv.{suffix}", compression=name) as packed:
+            packed.write(b"a,b\n1,x\n")
+        s.execute(f"REGISTER TABLE {name} FROM 'files/d.csv.{suffix}'")
+        assert s.execute(f"SELECT * FROM {name}").rows() == [(1, "x")]
     options = s.execute("SELECT options FROM system.tables WHERE table_name = 't'").rows()[0][0]
     assert '"DELIMITER": ";"' in options
 

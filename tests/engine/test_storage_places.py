@@ -110,6 +110,34 @@ def test_a_rebuild_finds_both_places(
     assert check_database(lab).is_sound
 
 
+def test_tables_that_share_a_directory_lose_nothing_by_a_rebuild(
+    root: Session, lab: Path, fresh: Any, opener: Any
+) -> None:
+    root.execute(
+        "CREATE STORAGE vault TYPE filesystem PATH 'vault'"
+        " SHARED_TABLES_TEMPLATE 'x/{namespace}/{tableName}';"
+        "CREATE NAMESPACE a; CREATE NAMESPACE x;"
+        "CREATE TABLE a.tom (id INT PRIMARY KEY) WITH (STORAGE_ID = 'vault');"
+        "CREATE USER TABLE x.a (id INT PRIMARY KEY) WITH (STORAGE_ID = 'vault')"
+    )
+    tables = {"a.tom": root, "x.a": fresh.session("tom")}
+    for change in ("INSERT INTO {} VALUES (1), (2)", "DELETE FROM {} WHERE id = 1"):
+        for table, session in tables.items():
+            session.execute(change.format(table))
+            root.execute(f"STORAGE FLUSH TABLE {table}")
+    assert {file.parent for file in lab.rglob("vault/**/*.parquet")} == {lab / "vault/x/a/tom"}
+    fresh.database.close()
+    for file in lab.glob("catalog.sqlite*"):
+        file.unlink()
+    rebuilt = rebuild_database(lab)
+    assert (rebuilt.is_whole, rebuilt.rows) == (True, 2)
+    again = opener(lab, fresh.clock)
+    check_rows(again.session(), "a.tom", [(2,)])
+    check_rows(again.session("tom"), "x.a", [(2,)])
+    again.database.close()
+    assert check_database(lab).is_sound
+
+
 def test_a_rebuild_waits_for_a_storage_that_is_out_of_reach(
     root: Session, lab: Path, fresh: Any, opener: Any
 ) -> None:

@@ -10,6 +10,9 @@ from storage_places import SECRET, SHARED, USER, VAULT, check_rows, described, m
 
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import KalamError
+from kalamdb_lab.handlers import storages
+from kalamdb_lab.segments import manifest_file
+from kalamdb_lab.segments.storage import Storage
 
 
 @pytest.fixture
@@ -98,7 +101,7 @@ def test_clauses_stand_in_any_order_and_defaults_fill_the_rest(root: Session, la
         ("TYPE filesystem PATH 'storage/x'", "PATH 'storage/x' overlaps with storage 'local'"),
         ("TYPE filesystem PATH 'vault'", "PATH 'vault' overlaps with storage 'vault'"),
         ("TYPE filesystem PATH 'vault/x/y'", "PATH 'vault/x/y' overlaps with storage 'vault'"),
-        ("TYPE filesystem PATH 'kalam.toml'", "PATH 'kalam.toml' is not a directory"),
+        ("TYPE filesystem PATH '/etc/passwd'", "PATH '/etc/passwd' is not a directory"),
         ("TYPE filesystem PATH '/nowhere/x/y'", "PATH '/nowhere/x/y' cannot be used: "
          "the directory it should lie in does not exist"),
     ],
@@ -276,6 +279,38 @@ def test_a_dropped_storage_gives_its_directory_back(
     fresh.clock.advance(3_600)
     root.execute("CREATE TABLE t (id INT) WITH (STORAGE_ID = 'vault'); INSERT INTO t VALUES (1)")
     root.execute("STORAGE FLUSH TABLE t; STORAGE COMPACT TABLE t; DROP TABLE t")
+
+
+def test_a_storage_whose_making_was_cut_short_can_be_made_again(root: Session, lab: Path) -> None:
+    root.execute(VAULT)
+    mark = (lab / "vault" / ".kalam-storage").read_bytes()
+    root.execute("DROP STORAGE vault")
+    (lab / "vault").mkdir(exist_ok=True)
+    (lab / "vault" / ".kalam-storage").write_bytes(mark)
+    root.execute(VAULT)
+    root.execute("CREATE TABLE t (id INT) WITH (STORAGE_ID = 'vault'); INSERT INTO t VALUES (1)")
+    root.execute("STORAGE FLUSH TABLE t")
+    assert places(lab) == {"vault/studio/t"}
+
+
+def test_a_drop_that_was_cut_short_behind_its_commit_leaves_no_segments(
+    root: Session, lab: Path, fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root.execute(VAULT)
+    orphan = lab / "vault" / "studio" / "t" / "s-000900.parquet"
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"of a flush that was cut short")
+
+    def clear(storage: Storage) -> None:
+        if "vault" not in described(fresh.session()):
+            raise KeyboardInterrupt  # the commit is done
+        manifest_file.clear(storage)
+
+    monkeypatch.setattr(storages, "clear", clear)
+    with pytest.raises(BaseException):  # noqa: B017, PT011
+        root.execute("DROP STORAGE vault")
+    assert "vault" not in described(root)
+    assert not places(lab)
 
 
 # --- other processes ------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ session = kalam.open(sys.argv[1]).session("alice", namespace="lab")
 print("ready", flush=True)
 for row in range(int(sys.argv[2])):
     session.execute("INSERT INTO events VALUES (?, 'writer')", [row])
-    if row % 40 == 13:
+    if row % 20 == 13:
         session.execute("STORAGE FLUSH TABLE events")
-    if row % 90 == 67:
+    if row % 45 == 37:
         session.execute("STORAGE COMPACT TABLE events")
     print(row, flush=True)
 """
@@ -40,6 +40,8 @@ for line in sys.stdin:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     path = tmp_path / "lab.kalam"
+    path.mkdir()
+    (path / "kalam.toml").write_text('durability = "normal"')
     with kalam.open(path) as db:
         db.session().execute_script(
             "CREATE NAMESPACE lab; USE lab; CREATE USER 'alice' INTERNAL ROLE service;"
@@ -59,7 +61,7 @@ def _python(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_what_one_process_commits_the_other_sees_at_once(directory: Path) -> None:
-    count = 250
+    count = 100
     with kalam.open(directory) as db:
         session = db.session("alice", namespace="lab")
         process = _python(WRITER, directory, count)

@@ -48,10 +48,9 @@ def opened(
         yield database
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A database of the older version, with users and tables hot and flushed."""
-    path = tmp_path / "lab.kalam"
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("older") / "lab.kalam"
     with opened(path) as database:
         s = database.session()
         s.execute(
@@ -66,6 +65,12 @@ def path(tmp_path: Path) -> Path:
         )
         assert {row[3] for row in s.execute("SHOW MANIFEST FOR TABLE system.users")}
     return path
+
+
+@pytest.fixture
+def path(older: Path, tmp_path: Path) -> Path:
+    """A database of the older version, with users and tables hot and flushed."""
+    return shutil.copytree(older, tmp_path / "lab.kalam")
 
 
 def check_upgraded(database: Database) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.query.duck import VERSION
 
 Vector = tuple[float, ...]
 Row = tuple[int, Vector | None, int]
@@ -146,3 +150,71 @@ def test_other_statements_measure_too(s: Session, refused: Any) -> None:
     assert (error.code, str(error)) == (
         "DIMENSION_MISMATCH", "Column 'v' expects 2 dimensions, got 3",
     )  # fmt: skip
+
+
+NOT_FINITE = ["[1, 'nan'::FLOAT]", "['inf'::DOUBLE, 1]", "[NULL, 1]", "CAST('[1, nan]' AS TEXT)"]
+
+
+@pytest.mark.parametrize("vector", NOT_FINITE)
+def test_no_way_into_a_column_takes_what_is_not_finite(
+    s: Session, refused: Any, vector: str
+) -> None:
+    s.execute("CREATE TABLE moods (id INT PRIMARY KEY, v EMBEDDING(2))")
+    wrong, right = (f"CAST({item} AS EMBEDDING(2))" for item in (vector, "[1.0, 2.0]"))
+    for sql in (
+        "INSERT INTO moods VALUES (1, {})",
+        "INSERT INTO moods SELECT 2, {}",
+        "INSERT INTO moods VALUES (1, [0, 0]) ON CONFLICT (id) DO UPDATE SET v = {}",
+        "UPDATE moods SET v = {} WHERE true",
+        "CREATE TABLE made AS SELECT {} AS v",
+    ):
+        assert str(refused(s, sql.format(wrong))).endswith("is not a finite number")
+        s.execute(sql.format(right))
+    vectors = s.execute("SELECT v FROM moods UNION ALL SELECT v FROM made").rows()
+    assert vectors == [([1.0, 2.0],)] * 3
+
+
+def test_what_is_not_kept_may_have_no_distance(s: Session) -> None:
+    s.execute("CREATE TABLE moods (id INT PRIMARY KEY, v EMBEDDING(2))")
+    s.execute("INSERT INTO moods VALUES (1, [1, 0]), (2, NULL)")
+    odd = "CAST(['nan'::FLOAT, 1] AS EMBEDDING(2))"
+    sources = [f"(SELECT id, CASE WHEN id = 1 THEN v ELSE {odd} END AS v FROM moods)"]
+    for source in (
+        *(sources if VERSION >= (2, 0) else ()),  # DuckDB 1 has no CASE of arrays
+        f"(SELECT id, lag(v, 1, {odd}) OVER (ORDER BY id DESC) AS v FROM moods WHERE id > 1 "
+        "UNION ALL SELECT 1, v FROM moods WHERE id = 1)",
+        f"(SELECT id, v FROM moods UNION ALL SELECT 3, {odd})",
+    ):
+        sql = f"SELECT id FROM {source} ORDER BY COSINE_DISTANCE(v, [1, 1]) LIMIT 5"
+        assert s.execute(sql).rows() == [(1,)]
+
+
+def test_lists_are_no_vectors(s: Session, refused: Any) -> None:
+    s.execute("CREATE TABLE moods (id INT, d DOUBLE[], t TEXT)")
+    s.execute("INSERT INTO moods VALUES (1, [0, 2], '[1, 2]x')")
+    for function in RANKED:
+        error = refused(s, f"SELECT {function}(d, [1, 1]) FROM moods")
+        assert str(error) == "Column 'd' is not an EMBEDDING column"
+    sql = "SELECT list_cosine_distance(d, [0, 3]), L2_DISTANCE(d::EMBEDDING(2), [0, 0]) FROM moods"
+    assert s.execute(sql).rows() == [(0, 2)]
+    error = refused(s, "SELECT CAST(t AS EMBEDDING(2)) FROM moods")
+    assert str(error) == "Cannot cast TEXT to EMBEDDING(2) in column 't'"
+
+
+def test_files_and_relations_may_hold_what_no_column_does(
+    s: Session, studio: Any, refused: Any
+) -> None:
+    kind = pa.list_(pa.float32(), 2)
+    vectors = pa.array([[1, 0], [np.nan, 1]], kind)
+    s.relations["near"] = pa.table({"id": [1, 2], "v": vectors})
+    ranked = "SELECT id FROM {} ORDER BY COSINE_DISTANCE(v, [1, 1]) LIMIT 5"
+    assert s.execute(ranked.format("near")).rows() == [(1,)]
+    for name, rows in (("odd", vectors), ("even", vectors[:1])):
+        path = Path(studio.database.path) / f"{name}.parquet"
+        pq.write_table(pa.table({"id": range(1, len(rows) + 1), "v": rows}), path)
+        s.execute(f"REGISTER TABLE {name} FROM '{path.name}'")
+    assert s.execute(ranked.format("even")).rows() == [(1,)]
+    error = refused(s, ranked.format("odd"))
+    assert str(error) == (
+        "A file of studio.odd no longer fits: a value of column 'v' is no EMBEDDING(2)"
+    )

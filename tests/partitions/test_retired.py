@@ -101,13 +101,23 @@ def test_beside_other_processes_files_outlive_the_grace_time(setting: Setting) -
 
 def test_own_reads_keep_what_they_may_open(setting: Setting) -> None:
     world = setting.world
-    with setting.leases.reading(world.log.applied_seq):
+    with setting.leases.holding(world.log.applied_seq):
         _merge(world)
         assert setting.retired.delete() == Deleted(0, 2)
-        with setting.leases.reading(world.log.applied_seq):
+        with setting.leases.holding(world.log.applied_seq):
             assert setting.retired.delete() == Deleted(0, 2)
-    with setting.leases.reading(world.log.applied_seq):
+    with setting.leases.holding(world.log.applied_seq):
         assert setting.retired.delete() == Deleted(2, 0), "it began after they were retired"
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_own_reads_keep_it_however_long_they_last(setting: Setting, is_alone: bool) -> None:
+    setting.is_alone = is_alone
+    with setting.leases.holding(setting.world.log.applied_seq):
+        _merge(setting.world)
+        setting.world.clock.advance(10 * GRACE_S)
+        assert setting.retired.delete() == Deleted(0, 2)
+    assert setting.retired.delete() == Deleted(2, 0)
 
 
 def test_files_of_dropped_tables_stay_for_their_retention(setting: Setting) -> None:
@@ -127,7 +137,7 @@ def test_erased_scopes_wait_for_nothing_but_reads(setting: Setting) -> None:
     setting.is_dropped = True
     _merge(setting.world)
     _merge(setting.world, BOB)
-    with setting.leases.reading(setting.world.log.applied_seq):
+    with setting.leases.holding(setting.world.log.applied_seq):
         _drop(setting.world)
         _drop(setting.world, BOB)
         assert setting.retired.delete(erased={"alice"}) == Deleted(2, 4), "the read needs one"

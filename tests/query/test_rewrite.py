@@ -171,3 +171,24 @@ def test_nulls_come_last_ascending_and_first_descending(world: World) -> None:
     assert [row[0] for row in world.rows(sql)] == [2, 1, 3]
     sql = "SELECT first_value(id) OVER (ORDER BY score DESC) FROM tracks LIMIT 1"
     assert world.rows(sql) == [(3,)]
+
+
+def test_the_name_of_a_subquery_hides_no_column_from_order_by(world: World) -> None:
+    newer = "(SELECT u.id FROM tracks u WHERE u.id = 4 - t.id)"
+    for columns in ("id", "t.*"):
+        table = world.table(f"SELECT {columns}, {newer} FROM tracks t ORDER BY id LIMIT 1")
+        row = table.to_pylist()[0]
+        assert (row["id"], row["(SELECT u.id FROM tracks AS u WHERE u.id = 4 - t.id)"]) == (1, 3)
+    assert world.table(f"SELECT title, {newer} FROM tracks t").column_names == ["title", "id"]
+
+
+@pytest.mark.parametrize("text", ["1" * 5_000, "-1e400"])
+def test_a_number_in_a_text_is_no_larger_than_a_written_one(world: World, text: str) -> None:
+    for sql, values in (
+        ("SELECT ? + 1", [text]),
+        (f"SELECT '{text}' + 1", []),
+        (f"SELECT {text}", []),
+    ):
+        with pytest.raises(ValueOutOfRangeError, match=r"^A value is out of range for DOUBLE$"):
+            world.rows(sql, *values)
+    assert world.rows("SELECT ? + 1", "0" * 5_000 + "7") == [(8,)]

@@ -26,6 +26,24 @@ def test_a_new_and_an_empty_directory_are_claimed_and_no_other(tmp_path: Path) -
         assert (base / MARK_NAME).exists(), "the mark of the first is left alone"
 
 
+def test_what_a_crash_left_is_claimed_again_by_the_same_database_alone(tmp_path: Path) -> None:
+    base, ours, theirs = tmp_path / "base", tmp_path / "ours", tmp_path / "theirs"
+    base.mkdir()
+
+    def claimed_by(owner: Path) -> None:
+        with claiming(base, shown_as="PATH", with_parents=False, owner=owner):
+            pass
+
+    claimed_by(ours)
+    claimed_by(ours)
+    assert [file.name for file in base.iterdir()] == [MARK_NAME]
+    with pytest.raises(NotEmptyError):
+        claimed_by(theirs)
+    (base / "notes.txt").write_text("mine")
+    with pytest.raises(NotEmptyError):
+        claimed_by(ours)
+
+
 def test_directories_above_are_made_only_if_wanted(tmp_path: Path) -> None:
     base = tmp_path / "a" / "b" / "c"
     with pytest.raises(StorageError, match="the directory it should lie in does not exist"):
@@ -81,3 +99,9 @@ def test_a_directory_is_known_by_all_its_names(tmp_path: Path) -> None:
     assert not lies_within(outer, outer / "inner")
     assert not lies_within(tmp_path / "outer-2", outer)
     assert not lies_within(outer, tmp_path / "gone")
+
+
+def test_a_name_that_is_too_long_lies_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "outer").mkdir()
+    assert not lies_within(tmp_path / ("x" * 300), tmp_path / "outer")
+    assert lies_within(tmp_path / "outer" / ("x" * 300), tmp_path / "outer")

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from kalamdb_lab.segments.manifest_file import (
     delete_manifest,
     orphans,
     read_manifest,
+    read_manifests,
     write_manifest,
 )
 from kalamdb_lab.segments.storage import Storage
@@ -126,6 +128,45 @@ def test_only_the_manifest_of_the_partition_is_deleted(storage: Storage) -> None
     assert read_manifest(storage, directory) is not None
     delete_manifest(storage, directory, ALICE)
     assert read_manifest(storage, directory) is None
+
+
+def in_one_place(storage: Storage, partition: PartitionKey, *metas: SegmentMeta) -> None:
+    listed = [ListedSegment(meta, RemovedVersions()) for meta in metas]
+    write_manifest(storage, "t", TABLE.table_id, partition, listed, last_segment_id=9)
+
+
+def test_partitions_in_one_directory_have_manifests_of_their_own(storage: Storage) -> None:
+    one, two, three = segment(storage, 1), segment(storage, 2, partition=BOB), segment(storage, 3)
+    for _ in range(2):
+        in_one_place(storage, ALICE, one)
+        in_one_place(storage, BOB, two)
+    in_one_place(storage, ALICE, one, three)
+    names = sorted(file.name for file in storage.walk("t"))
+    assert (len(names), names[1]) == (2, "manifest.json")
+    found = {item.partition: item for item in read_manifests(storage, "t")}
+    assert [listed.meta for listed in found[ALICE].segments] == [one, three]
+    assert [listed.meta for listed in found[BOB].segments] == [two]
+    delete_manifest(storage, "t", ALICE)
+    in_one_place(storage, BOB)
+    (left,) = read_manifests(storage, "t")
+    assert (left.partition, left.segments) == (BOB, [])
+    delete_manifest(storage, "t", BOB)
+    assert list(storage.walk("t")) == []
+
+
+def test_a_damaged_manifest_is_replaced_whosever_it_says_it_is(storage: Storage) -> None:
+    in_one_place(storage, BOB)
+    path = storage.absolute("t/manifest.json")
+    path.write_bytes(path.read_bytes().replace(b'"last_segment_id": 9', b'"last_segment_id": 8'))
+    in_one_place(storage, ALICE)
+    assert [manifest.partition for manifest in read_manifests(storage, "t")] == [ALICE]
+
+
+def test_partitions_that_write_at_once_both_keep_their_manifests(storage: Storage) -> None:
+    keys = [PartitionKey(7, f"user{number}") for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: in_one_place(storage, key), keys))
+    assert sorted(found.partition for found in read_manifests(storage, "t")) == keys
 
 
 def test_files_that_are_no_segments_are_left_alone(storage: Storage) -> None:

@@ -9,7 +9,7 @@ from sqlglot import TokenType, exp
 
 from kalamdb_lab.errors import InvalidDefinitionError, ParametersError, SqlSyntaxError
 from kalamdb_lab.sql.queries import parse_expression
-from kalamdb_lab.sql.tokens import tokenize, without_values
+from kalamdb_lab.sql.tokens import tokenize, without_comments, without_values
 
 
 def texts(sql: str) -> list[str]:
@@ -202,3 +202,20 @@ def test_a_string_is_never_quoted_in_an_error() -> None:
 )
 def test_a_statement_can_be_shown_without_its_values(text: str, shown: str) -> None:
     assert without_values(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("DROP TABLE  t", "DROP TABLE  t"),
+        ("/* a */ DROP/* b /* c */ */TABLE -- d\n /* e */ t -- f", "DROP TABLE t"),
+        ("SELECT '-- a', \"/* b */\"", "SELECT '-- a', \"/* b */\""),
+        (
+            "SELECT 1 FROM t GROUP /* a */ BY INTERVAL -- b\n '1 day'",
+            "SELECT 1 FROM t GROUP BY INTERVAL '1 day'",
+        ),
+    ],
+)
+def test_a_statement_can_be_shown_without_its_comments(text: str, shown: str) -> None:
+    assert without_comments(text) == shown
