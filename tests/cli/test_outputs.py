@@ -89,12 +89,12 @@ def test_a_link_stays_and_its_file_is_replaced(run, lab: str) -> None:
 def test_a_pipe_with_a_name_is_written_into(run, lab: str, name: str) -> None:
     os.mkfifo("pipe")
     found: list[bytes] = []
-    reader = threading.Thread(target=lambda: found.append(Path("pipe").read_bytes()))
+    reader = threading.Thread(target=lambda: found.append(Path("pipe").read_bytes()), daemon=True)
     reader.start()
     done = run("export", lab, "plans", "pipe", "--force", "--format", name)
     if done.exit_code != 0:
         Path("pipe").write_bytes(b"")
-    reader.join(30)
+    reader.join(10)
     assert (done.exit_code, done.stdout) == (0, "pipe: 2 rows written\n")
     assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
     assert found == [run("export", lab, "plans", "-", "--format", name).stdout_bytes]

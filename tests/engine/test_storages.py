@@ -294,15 +294,16 @@ def test_a_storage_whose_making_was_cut_short_can_be_made_again(root: Session, l
 
 
 def test_a_drop_that_was_cut_short_behind_its_commit_leaves_no_segments(
-    root: Session, lab: Path, fresh: Any, monkeypatch: pytest.MonkeyPatch
+    root: Session, lab: Path, fresh: Any, opener: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root.execute(VAULT)
     orphan = lab / "vault" / "studio" / "t" / "s-000900.parquet"
     orphan.parent.mkdir(parents=True)
     orphan.write_bytes(b"of a flush that was cut short")
+    other = opener(lab, fresh.clock).session()
 
     def clear(storage: Storage) -> None:
-        if "vault" not in described(fresh.session()):
+        if "vault" not in described(other):
             raise KeyboardInterrupt  # the commit is done
         manifest_file.clear(storage)
 
