@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -150,24 +149,11 @@ def write_manifest(
         path = own
     elif (data := storage.read(path)) is not None:
         path = path if _may_replace(storage, directory, data, partition) else own
-    elif _is_first(storage, path, text):
+    elif storage.write_first(path, text):
         return
     else:
         path = own
     storage.write(path, text)
-
-
-def _is_first(storage: Storage, path: str, text: bytes) -> bool:
-    """Write a file unless there is one; False if there may be: two may come at once."""
-    draft = f"{path}.{secrets.token_hex(4)}.tmp"
-    storage.write(draft, text)
-    try:
-        storage.absolute(path).hardlink_to(storage.absolute(draft))
-    except OSError:  # it is there, or the disk has no links
-        return False
-    finally:
-        storage.discard(draft)
-    return True
 
 
 def _may_replace(storage: Storage, directory: str, data: bytes, partition: PartitionKey) -> bool:

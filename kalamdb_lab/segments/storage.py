@@ -273,6 +273,18 @@ class Storage:
         with self.writing(path) as sink:
             sink.write(data)
 
+    def write_first(self, path: str, data: bytes) -> bool:
+        """Write a file unless there is one; False if there may be: two may come at once."""
+        draft = f"{path}.{secrets.token_hex(4)}.tmp"
+        self.write(draft, data)
+        try:
+            self.absolute(path).hardlink_to(self.absolute(draft))
+        except OSError:  # it is there, or the disk has no links
+            return False
+        finally:
+            self.discard(draft)
+        return True
+
     @contextlib.contextmanager
     def writing_directory(self, path: str) -> Iterator[NewDirectory]:
         """Give a directory to fill that becomes ``path`` when the block ends well.
