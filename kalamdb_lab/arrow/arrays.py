@@ -175,6 +175,9 @@ def coerce_array(
     TypeMismatchError, ValueOutOfRangeError, InvalidValueError, DimensionMismatchError
         The first value that does not fit.
     """
+    if 0 < len(array) == array.null_count:  # NULL is of every type, whatever the engine calls it
+        nulls = pa.nulls(len(array), arrow_type(data_type))
+        return pa.chunked_array([nulls]) if isinstance(array, pa.ChunkedArray) else nulls
     field = pa.field(column, array.type) if source is None else source.with_name(column)
     own = kalam_type(field)
     if isinstance(array, pa.ChunkedArray):

@@ -51,7 +51,10 @@ _OUTSIDE = (
     r"^(?:Type \S+ with value .* can't be cast because the value is out of range for the "
     r"destination type (?P<type>[\w(), ]+?)|Casting value .* to type (?P<kind>\S+) failed.*)"
 )
-_ALONE = r"^(?:Parameter not supported in )?(ORDER|GROUP) BY (?:clause$|non-integer literal)"
+_ALONE = (
+    r"^(?:Parameter not supported in )?(ORDER BY|GROUP BY|DISTINCT ON) "
+    r"(?:clause$|non-integer literal)"
+)
 _LISTS = r"^Cannot (?:mix|combine|concatenate)(?: values| lists)?(?: of)?(?: types?)?(?: of)? "
 _ABOUT_ARGUMENTS = (
     r"arguments?\b|takes|can only|must be|requires|Parameter|No matching|lambda|[Kk]ey|cannot be"
@@ -100,7 +103,7 @@ _EXPLAINED: dict[str, _Explain] = {
     ),
     _ALONE: say.saying(
         InvalidDefinitionError,
-        r"A constant cannot stand alone in \1 BY; use a column, an expression or a position",
+        r"A constant cannot stand alone in \1; use a column, an expression or a position",
     ),
     # aggregates and windows out of place
     r"^(?P<clause>\w+)(?: BY)? clause cannot contain (?P<what>aggregate|window)": say.misplaced,
@@ -191,6 +194,10 @@ _FIXED: dict[str, tuple[type[KalamError], str]] = {
     r"^Correlated columns not supported in LIMIT": (
         NotSupportedError,
         "A column in LIMIT or OFFSET is not supported",
+    ),
+    r"^GROUPING (?:function|statement) (?:is not|cannot)": (
+        GroupingError,
+        "grouping() belongs beside GROUP BY",
     ),
     r"^UNNEST not supported here": (NotSupportedError, "unnest() in this place is not supported"),
     r"^Can't extract something from an empty struct": (

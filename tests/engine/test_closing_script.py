@@ -56,7 +56,7 @@ def test_the_closing_example_runs_as_printed(fresh: Any) -> None:
 
     def rows(start: str) -> list[Any]:
         (found,) = (answer for text, answer in named.items() if text.startswith(start))
-        return found.rows()
+        return list(found.rows())
 
     assert rows("INSERT INTO genres") == [("jz",), ("fk",)]
     writes = ("INSERT INTO tracks", "UPDATE", "DELETE")

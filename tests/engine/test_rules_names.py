@@ -13,6 +13,7 @@ import pytest
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import InvalidDefinitionError, InvalidNameError
 from kalamdb_lab.model.ids import RESERVED_KEYWORDS, RESERVED_NAMESPACES
+from kalamdb_lab.query.duck import VERSION
 
 FORM = "use letters, digits and underscores, starting with a letter, at most 64 characters"
 
@@ -46,7 +47,7 @@ LITERALS: list[tuple[str, object, str]] = [
     ("x''", b"", "BYTES"),
     ("TRUE", True, "BOOLEAN"),
     ("False", False, "BOOLEAN"),
-    ("NULL", None, "TEXT"),
+    ("NULL", None, "TEXT" if VERSION >= (2, 0) else "INT"),
     ("DATE '2031-04-30'", date(2031, 4, 30), "DATE"),
     ("TIME '18:05:00.5'", time(18, 5, 0, 500_000), "TIME"),
     ("TIMESTAMP '2031-04-30T18:05:00'", datetime.fromisoformat("2031-04-30 18:05"), "TIMESTAMP"),

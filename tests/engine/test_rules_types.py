@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.query.duck import VERSION
 
 NOON = datetime.fromisoformat("2031-04-30 12:00:00")
 SOME_UUID = "550e8400-e29b-41d4-a716-446655440000"
@@ -381,7 +382,7 @@ def test_nan_sorts_above_all_and_equals_itself(s: Session) -> None:
             assert s.execute("SELECT id FROM t WHERE x = 'nan'").rows() == [(1,)]
             assert s.execute("SELECT id FROM t WHERE x > 'inf'").rows() == [(1,)]
             ((high, low),) = s.execute("SELECT max(x), min(x) FROM t").rows()
-            assert math.isnan(high)
+            assert repr(high) == "nan"
             assert low == -math.inf
             s.execute("STORAGE FLUSH TABLE t")
         s.execute("DROP TABLE t")
@@ -456,7 +457,11 @@ def test_arithmetic_is_that_of_postgresql(
     [
         ("CAST(32767 AS SMALLINT) + CAST(1 AS SMALLINT)", "addition is out of range for SMALLINT"),
         ("2147483647 + 1", "addition is out of range for INT"),
-        ("-2147483648 - 1", "subtraction is out of range for INT"),
+        pytest.param(
+            "-2147483648 - 1",
+            "subtraction is out of range for INT",
+            marks=pytest.mark.skipif(VERSION < (2, 0), reason="DuckDB 1 reads it as BIGINT"),
+        ),
         ("2147483647 * 2", "multiplication is out of range for INT"),
         ("9223372036854775807 + 1", "addition is out of range for BIGINT"),
         (f"{'9' * 38} * 10", "multiplication is out of range for DECIMAL(38, 0)"),

@@ -304,7 +304,7 @@ def test_the_time_zone_of_the_session_is_utc_always(
             f"CAST(DATETIME '2031-04-30 23:30:00' AS DATE) = DATE '2031-04-30', "
             f"extract(hour FROM x) FROM (SELECT {noon} AS x) v"
         )
-        ((at, text, hour, same, also),) = answer.rows()
+        ((at, text, hour, same, also),) = list[Any](answer.rows())
     finally:
         monkeypatch.undo()
         time.tzset()
