@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -251,10 +252,14 @@ def run_statement(
     row_limit: int | None = None,
     as_user: str | None = None,
 ) -> Result:
-    """Run one statement; Ctrl-C stops it, and raises `InterruptedStatementError`."""
+    """Run one statement; Ctrl-C stops it, and raises `InterruptedStatementError`.
+
+    The error says whether the statement had finished all the same: its end is waited for, unless
+    Ctrl-C is pressed again.
+    """
     from kalamdb_lab.engine.interruptible import Interruptible
 
-    return Interruptible(session.interrupt).run(
+    return Interruptible(session.interrupt, grace_s=math.inf).run(
         lambda: session.execute(text, values or None, as_user=as_user, row_limit=row_limit)
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -37,6 +38,7 @@ from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, ROOT_USER, TableId
 from kalamdb_lab.model.readable import plural
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from sqlglot import exp
 
     from kalamdb_lab.cli.reading import RowFile, Types
@@ -150,7 +152,8 @@ class _Target:
         from kalamdb_lab.engine.interruptible import Interruptible
 
         self._session = session
-        self._calls = Interruptible(session.interrupt)
+        # What went in is counted: the end of a portion is waited for.
+        self._calls = Interruptible(session.interrupt, grace_s=math.inf)
         self._id = TableId.of(tuple(name.split(".")), namespace=session.namespace)
         self._is_ours = False
         self.name = str(self._id)
@@ -198,11 +201,16 @@ class _Target:
             missing.message += "; --create makes it"
             raise missing
         count = 0
+
+        def put(portion: pa.Table) -> None:
+            nonlocal count
+            self._session.insert(self.name, portion)
+            count += portion.num_rows
+
         try:
             with progress(f"Inserting into {self.name}") as told:
                 for portion in rows.portions(types):
-                    self._calls.run(partial(self._session.insert, self.name, portion))
-                    count += portion.num_rows
+                    self._calls.run(partial(put, portion))
                     told(count)
         except (KalamError, KeyboardInterrupt) as caught:
             error = caught if isinstance(caught, KalamError) else InterruptedStatementError()

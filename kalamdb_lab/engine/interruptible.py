@@ -55,10 +55,14 @@ class Interruptible:
     ----------
     interrupt : callable
         Asks the running call to stop; called from the waiting thread, perhaps several times.
+    grace_s : float
+        How long an interrupted call may take to stop. With ``math.inf`` its end is waited for, so
+        that what it did is known; a second interrupt gives up waiting.
     """
 
-    def __init__(self, interrupt: Callable[[], None]) -> None:
+    def __init__(self, interrupt: Callable[[], None], *, grace_s: float = GRACE_S) -> None:
         self._interrupt = interrupt
+        self._grace_s = grace_s
         self._left_behind: _Call[object] | None = None
 
     def run(self, function: Callable[[], _T]) -> _T:
@@ -67,7 +71,7 @@ class Interruptible:
         Raises
         ------
         InterruptedStatementError
-            The user interrupted; within half a second, whether the call has stopped or not.
+            The user interrupted; raised when the call has stopped, or after the grace time.
         """
         call: _Call[_T] | None = None
         try:
@@ -88,7 +92,7 @@ class Interruptible:
         error = InterruptedStatementError()
         if call is None or not call.has_started:
             return error
-        until = time.monotonic() + GRACE_S
+        until = time.monotonic() + self._grace_s
         try:
             # Asked again and again: what has not begun yet cannot hear it.
             self._interrupt()

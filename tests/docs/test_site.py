@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kalamdb_lab import errors
 from kalamdb_lab.authorization.gateway import KIND_NEEDS, Needs
 
 ROOT = Path(__file__).parents[2]
@@ -62,3 +63,14 @@ def test_the_language_page_lists_every_statement_and_the_role_it_needs() -> None
         Needs.USERS: "system",
     }
     assert listed == {kind: lowest[needs] for kind, needs in KIND_NEEDS.items()}
+
+
+def test_the_page_of_errors_lists_every_code() -> None:
+    text = (ROOT / "docs" / "reference" / "errors.md").read_text("utf-8")
+    listed = set(re.findall(r"^\| `([A-Z_]+)` \| `(\w+)` \|", text, re.MULTILINE))
+    raised = {
+        (kind.code, name)
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, errors.KalamError)
+    }
+    assert listed == raised - {(errors.KalamError.code, "KalamError")}

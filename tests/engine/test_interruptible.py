@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -106,3 +107,18 @@ def test_a_second_press_gives_the_prompt_at_once() -> None:
     assert elapsed_s < 0.25
     assert str(error) == STOPPING
     work.stop.set()
+
+
+def test_the_end_of_a_call_can_be_waited_for() -> None:
+    work = Work()
+    threading.Timer(0.8, work.stop.set).start()  # long after the usual grace time
+    patient = Interruptible(work.interrupt, grace_s=math.inf)
+    error, elapsed_s = interrupted(lambda: patient.run(work.finish))
+    assert str(error) == FINISHED
+    assert elapsed_s > 0.5
+    stuck = Work()
+    patient = Interruptible(stuck.interrupt, grace_s=math.inf)
+    error, elapsed_s = interrupted(lambda: patient.run(stuck.finish), presses=2)
+    assert str(error) == STOPPING
+    assert elapsed_s < 5
+    stuck.stop.set()
