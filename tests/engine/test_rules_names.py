@@ -27,7 +27,7 @@ FORM = "use letters, digits and underscores, starting with a letter, at most 64 
         "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); ALTER TABLE t ADD c INT",
         "CREATE VIEW v AS SELECT 1 AS a; SELECT * FROM v; DESCRIBE v; DROP VIEW v",
         "BEGIN; SELECT 1; COMMIT; SHOW TABLES; STORAGE FLUSH ALL IN studio",
-        "CREATE USER 'eve' INTERNAL ROLE user; DROP USER 'eve'; EXECUTE AS USER 'mia' (SELECT 1;)",
+        "CREATE USER 'eve of semicolons' INTERNAL ROLE user; DROP USER 'eve of semicolons'; EXECUTE AS USER 'mia' (SELECT 1;)",
     ],
 )
 def test_a_trailing_semicolon_is_fine_after_every_command(s: Session, sql: str) -> None:
