@@ -409,10 +409,12 @@ def _time_out(stop: Cancellation) -> None:
 
 def _fault(error: Exception) -> EngineError:
     """Return the fault in the words of the engine, which reach us through pyarrow too."""
-    kind, _, text = str(error).partition(" Error: ")
+    whole = str(error)
+    kind, _, text = ("", "", whole) if whole.startswith("{") else whole.partition(" Error: ")
     if text.startswith("{"):
         with suppress(ValueError, KeyError):
-            text = json.loads(text)["exception_message"]
+            told = json.loads(text)
+            kind, text = kind or told["exception_type"], told["exception_message"]
     return EngineError(kind, (text or kind).partition("\n\nLINE ")[0])
 
 

@@ -199,6 +199,10 @@ _FIXED: dict[str, tuple[type[KalamError], str]] = {
         GroupingError,
         "grouping() belongs beside GROUP BY",
     ),
+    r"^Unimplemented type for case expression": (
+        NotSupportedError,
+        "CASE and COALESCE of an EMBEDDING are not supported here; upgrade the engine to version 2",
+    ),
     r"^UNNEST not supported here": (NotSupportedError, "unnest() in this place is not supported"),
     r"^Can't extract something from an empty struct": (
         TypeMismatchError,
