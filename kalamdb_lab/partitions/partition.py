@@ -36,6 +36,10 @@ from kalamdb_lab.store.log import ListedSegment, ReadTransaction
 _NO_SEQS: Seqs = np.empty(0, np.int64)
 _MANY_CHUNKS = 16
 _FEW = 64
+_CHANGED_IN_PLACE = (
+    *("rows", "removed", "entries", "segments"),
+    *("_keys", "_unkeyed", "_chunks", "_unfolded"),
+)
 _revisions = itertools.count()
 SEQ_FIELD = pa.field("_seq", pa.int64(), nullable=False)
 
@@ -97,9 +101,8 @@ class Partition:
     def copy(self) -> Partition:
         """Return a partition in the same state that goes its own way from here."""
         twin = copy.copy(self)
-        for name in ("rows", "removed", "entries", "segments", "_keys", "_unkeyed"):
+        for name in _CHANGED_IN_PLACE:
             setattr(twin, name, getattr(self, name).copy())
-        twin._chunks, twin._unfolded = self._chunks.copy(), self._unfolded.copy()  # noqa: SLF001
         return twin
 
     # --- applying the log ---------------------------------------------------------------

@@ -218,3 +218,14 @@ def test_files_and_relations_may_hold_what_no_column_does(
     assert str(error) == (
         "A file of studio.odd no longer fits: a value of column 'v' is no EMBEDDING(2)"
     )
+
+
+@pytest.mark.skipif(VERSION >= (2, 0), reason="DuckDB 2 has CASE of arrays")
+def test_case_of_embeddings_is_refused_in_words_where_the_engine_has_none(
+    s: Session, refused: Any
+) -> None:
+    s.execute("CREATE TABLE t (id INT PRIMARY KEY, e EMBEDDING(2))")
+    s.execute("INSERT INTO t VALUES (1, '[1, 2]'), (2, NULL)")
+    error = refused(s, "SELECT L2_DISTANCE(COALESCE(e, [4, 4]), [4, 4]) FROM t")
+    assert error.code == "NOT_SUPPORTED"
+    assert s.execute("SELECT L2_DISTANCE(e, [1, 2]) FROM t WHERE id = 1").rows() == [(0.0,)]
