@@ -27,6 +27,8 @@ from kalamdb_lab.jobs.cleanup import CleanUp
 from kalamdb_lab.jobs.journal import JOURNAL_FILE, JobJournal
 from kalamdb_lab.jobs.manager import JobManager
 from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.partitions.change_feed import ChangeFeed
+from kalamdb_lab.partitions.changes import ChangeReader
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.leases import Leases
 from kalamdb_lab.partitions.retired import RetiredFiles
@@ -96,6 +98,8 @@ class AppContext:
         self.reader = SegmentReader(self._storage, cache)
         self.log = CommitLog(self.store, clock, self.reader.seq_numbers)
         self.log.on_retired(self.reader.forget)
+        self.feed = ChangeFeed(self.log)
+        self.changes = ChangeReader(self.store, self.reader)
         self.catalog = Catalog(self.log, self.reader, system=system_tables)
         self.storages = StorageRegistry(self.catalog, directory, directory / STORAGE_DIRECTORY)
         self.home = SegmentHome(self.storages.place, self._storage, clock)
@@ -241,3 +245,4 @@ class AppContext:
                 ends.callback(self._leases.close)
                 ends.callback(self.audit.close)
                 ends.callback(self.jobs.close)
+                ends.callback(self.feed.close)

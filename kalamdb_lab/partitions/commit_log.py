@@ -10,6 +10,7 @@ from typing import TypeAlias
 from kalamdb_lab.clock import Clock
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.partitions.changes import Change, WatchedPartitions, capture
 from kalamdb_lab.partitions.commit import Commit, RowCommit
 from kalamdb_lab.partitions.partition import Partition, PartitionSnapshot, loaded
 from kalamdb_lab.partitions.payload import (
@@ -65,8 +66,8 @@ class CommitLog:
         self._data_version = -1
         self._statement = _Statement()
         self._open_statements: dict[int, int] = {}
-        self._listeners: list[Callable[[Entry], None]] = []
         self._on_retired: list[Callable[[Collection[int]], None]] = []
+        self.watched = WatchedPartitions()
         with store.read() as transaction:
             self._applied_seq = transaction.last_seq()
 
@@ -163,6 +164,20 @@ class CommitLog:
         others.pop(threading.get_ident(), None)
         return min(others.values(), default=None)
 
+    def read_since(self, reader: object, seq: int | None) -> None:
+        """Count a reader of changes as a statement that began at a number, until it is None."""
+        with self._state:
+            if seq is None:
+                self._open_statements.pop(id(reader), None)
+            else:
+                self._open_statements[id(reader)] = seq
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Let no entry be applied during the block, which must be short."""
+        with self._state:
+            yield
+
     def look_again(self) -> None:
         """Let the next `at_newest` of this thread look for commits of others once more.
 
@@ -224,11 +239,6 @@ class CommitLog:
         with self._store.read() as transaction:
             return transaction.scopes(table_key)
 
-    def subscribe(self, listener: Callable[[Entry], None]) -> None:
-        """Call ``listener`` for every entry applied from now on, in order, under the lock."""
-        with self._state:
-            self._listeners.append(listener)
-
     def on_retired(self, forget: Callable[[Collection[int]], None]) -> None:
         """Call ``forget`` with the ids of segments that left their partition, under the lock.
 
@@ -248,6 +258,7 @@ class CommitLog:
             # Entries that we never saw were trimmed: what we hold cannot be brought up to date.
             self._partitions.clear()
             self._applied_seq = transaction.last_seq()
+            self.watched.lose()
             return
         for entry in transaction.entries_after(self._applied_seq):
             self._apply(entry, None, transaction)
@@ -256,7 +267,12 @@ class CommitLog:
         self, entry: Entry, changes: RowChanges | None, transaction: ReadTransaction
     ) -> None:
         partition = self._partitions.get(entry.partition)
+        change: Change | None = None
         try:
+            if self.watched.concerns(entry):
+                if changes is None and entry.kind is EntryKind.ROWS:
+                    changes = decode_rows(entry.payload)
+                change = capture(partition, entry, changes)
             if partition is not None:
                 known = partition.segments
                 self._change(partition, entry, changes, transaction)
@@ -269,8 +285,8 @@ class CommitLog:
             # Half applied, by an interrupt say: who asks for it next loads it anew.
             self._partitions.pop(entry.partition, None)
             raise
-        for listener in self._listeners:
-            listener(entry)
+        if change is not None:
+            self.watched.take(change, partition)
 
     def _change(
         self,
