@@ -13,7 +13,7 @@ from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.partitions.changes import Change, Watched
 from kalamdb_lab.partitions.commit_log import CommitLog
 
-POLL_S: Final = 0.005
+POLL_S: Final = 0.01
 """How often the log is looked at for commits of other processes while anybody watches."""
 
 
@@ -70,7 +70,7 @@ class Watch:
 class ChangeFeed:
     """Reads the log behind its writers and tells watchers, on one thread while there are any.
 
-    Commits of this process wake it at once, those of others are found every 5 ms. A commit costs
+    Commits of this process wake it at once, those of others are found every 10 ms. A commit costs
     nothing more while nobody watches, and a few dictionary accesses while somebody does.
     """
 

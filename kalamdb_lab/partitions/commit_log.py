@@ -156,7 +156,7 @@ class CommitLog:
         finally:
             mine.is_open, mine.has_looked, mine.view, mine.staging = outer
             if is_outermost:
-                del self._open_statements[thread]
+                self._open_statements.pop(thread, None)
 
     def oldest_statement(self) -> int | None:
         """Return the lowest number at which a statement of another thread began, or None."""
@@ -177,6 +177,24 @@ class CommitLog:
         """Let no entry be applied during the block, which must be short."""
         with self._state:
             yield
+
+    def reads_from_now(self) -> None:
+        """Say that the statement of this thread reads nothing from before now.
+
+        Files of segments that were merged or dropped until now are not kept for it.
+        """
+        thread = threading.get_ident()
+        if thread in self._open_statements:
+            self._open_statements[thread] = self._applied_seq
+
+    def reads_no_more(self) -> None:
+        """Say that the statement of this thread reads no rows of tables until it ends."""
+        self._open_statements.pop(threading.get_ident(), None)
+
+    @property
+    def staging(self) -> Callable[[RowCommit], None] | None:
+        """What the statement of this thread stages with its commits; see `statement`."""
+        return self._statement.staging
 
     def look_again(self) -> None:
         """Let the next `at_newest` of this thread look for commits of others once more.

@@ -41,6 +41,16 @@ class RowChanges(msgspec.Struct, array_like=True):
     at_us: int = 0
 
 
+class RowsSummary(msgspec.Struct, array_like=True):
+    """A ROWS payload whose rows are not looked at; see `RowChanges`."""
+
+    schema_version: int
+    rows: msgspec.Raw
+    replaces: list[int] = []
+    deleted: list[int] = []
+    at_us: int = 0
+
+
 class FlushDone(msgspec.Struct, array_like=True):
     """The payload of a FLUSH entry: all ROWS entries up to ``upto_seq`` are in segments."""
 
@@ -54,6 +64,7 @@ class Evicted(msgspec.Struct, array_like=True):
 
 
 _rows = msgspec.msgpack.Decoder(RowChanges, ext_hook=extension)
+_summary = msgspec.msgpack.Decoder(RowsSummary)
 _flush = msgspec.msgpack.Decoder(FlushDone)
 _evicted = msgspec.msgpack.Decoder(Evicted)
 
@@ -101,6 +112,14 @@ def decode_rows(payload: bytes) -> RowChanges:
         raise _damaged() from None
     changes.rows = [tuple(row) for row in changes.rows]
     return changes
+
+
+def summarize_rows(payload: bytes) -> RowsSummary:
+    """Decode all of a ROWS payload but the rows."""
+    try:
+        return _summary.decode(payload)
+    except msgspec.MsgspecError:
+        raise _damaged() from None
 
 
 def encode_flush(upto_seq: int) -> bytes:
