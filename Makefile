@@ -44,7 +44,7 @@ test: $(VENV)/.installed-dev
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=60 tests benchmarks notebooks
 
 lab: $(VENV)/.installed-notebook
-	$(BIN)/jupyter lab notebooks
+	JUPYTER_PATH="$(CURDIR)/kalamdb_lab/notebook$${JUPYTER_PATH:+:$$JUPYTER_PATH}" $(BIN)/jupyter lab notebooks
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
