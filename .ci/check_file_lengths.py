@@ -11,7 +11,6 @@ from pathlib import Path
 LIMIT_LINES = 400
 FOLDERS = ("kalamdb_lab", "tests", "benchmarks", "datasets", ".ci")
 EXCEPTIONS: dict[str, str] = {
-    "kalamdb_lab/query/duck.py": "all that speaks to DuckDB, and nothing else",
     "tests/engine/test_rules_types.py": "one table of values and answers for each type",
     "tests/query/test_planner.py": "one table of statements and answers",
 }

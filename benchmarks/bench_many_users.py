@@ -22,6 +22,7 @@ from benchmarks.databases import NAMESPACE, kalam_database
 from benchmarks.measure import Budget, Figure, Finding, Samples, Scale, interleaved, timed
 from kalamdb_lab.engine.database import Database
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 QUERY = "SELECT g, count(*) AS n, sum(x) AS s FROM notes GROUP BY g ORDER BY g"
 ROWS = 200
@@ -92,7 +93,7 @@ def _fill(path: Path, users: int) -> None:
             )
             with database.session(f"u{user}", namespace=NAMESPACE) as session:
                 session.insert("notes", rows)
-        root.execute("STORAGE FLUSH TABLE notes")
+        finished(root, "STORAGE FLUSH TABLE notes")
 
 
 def _by_key(session: Session, user: int) -> None:

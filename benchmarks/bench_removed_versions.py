@@ -20,6 +20,7 @@ import kalamdb_lab as kalam
 from benchmarks.databases import NAMESPACE, kalam_database
 from benchmarks.measure import Budget, Figure, Finding, Samples, Scale, interleaved, pooled, timed
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 QUERY = "SELECT g, count(*) AS n, avg(x) AS m FROM {} WHERE x > 0.1 GROUP BY g"
 SEED = 11
@@ -40,7 +41,7 @@ def measure(scale: Scale, folder: Path) -> list[Finding]:
             session.insert(table, rows)
         deleted = session.execute("DELETE FROM holed WHERE id % 100 = 3").rows_affected
         assert deleted == count // 100
-        session.execute("STORAGE FLUSH TABLE holed")
+        finished(session, "STORAGE FLUSH TABLE holed")
     first: dict[str, list[Samples]] = {"clean": [], "holed": []}
     for _ in range(scale.of(1, 5)):
         with kalam.open(path) as database:

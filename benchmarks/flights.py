@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import kalamdb_lab as kalam
 from benchmarks.databases import NAMESPACE, create_table, kalam_database
 from kalamdb_lab.engine.database import Database
+from kalamdb_lab.testing.jobs import finished
 
 DATA = Path(__file__).parent.parent / "datasets" / "flights"
 KEY = "flight_id"
@@ -60,7 +61,7 @@ def _load(database: Database, copies: int) -> None:
         count = min(_AT_ONCE, copies - start)
         session.insert("flights", repeated(count * ROWS, start=start * ROWS))
     session.insert("airlines", airlines())
-    session.execute("STORAGE FLUSH TABLE airlines")
+    finished(session, "STORAGE FLUSH TABLE airlines")
 
 
 def opened(path: Path) -> Database:

@@ -30,6 +30,14 @@ cache_bytes = 1_500_000_000
 # A result that is held in memory as a whole ends with an error beyond this size.
 result_bytes = 8_000_000_000
 
+# When hot rows of tables without a FLUSH_POLICY go to segments: "rows:N" as soon as a scope has N,
+# "interval:N" N seconds after the first, "rows:N,interval:N", or "none": by STORAGE FLUSH alone.
+flush_policy = "rows:10000"
+
+# A job that cannot be done now (a busy database, a full disk) is tried again after this long, then
+# after twice and four times as long.
+job_retry_s = 1.0
+
 # How far back a reader of changes may resume.
 log_retention_s = 3600
 
@@ -45,6 +53,9 @@ dropped_table_retention_hours = 0
 # An insert of at least this many rows becomes a segment at once.
 bulk_rows = 5_000
 
+# How many events may wait for a subscriber who does not read them, before it is told that it lags.
+live_queue_events = 10_000
+
 # Whether INSERT, UPDATE and DELETE leave a row in system.audit_logs too.
 audit_dml = false
 """
@@ -59,11 +70,14 @@ class Settings:
     query_memory_bytes: int = 4_000_000_000
     cache_bytes: int = 1_500_000_000
     result_bytes: int = 8_000_000_000
+    flush_policy: str = "rows:10000"
+    job_retry_s: float = 1.0
     log_retention_s: int = 3600
     retired_segment_grace_s: int = 600
     dropped_table_retention_hours: int = 0
     dropped_user_retention_days: int | None = None
     bulk_rows: int = 5_000
+    live_queue_events: int = 10_000
     audit_dml: bool = False
 
     @classmethod
@@ -87,19 +101,26 @@ class Settings:
         for name, value in values.items():
             if name not in defaults:
                 raise InvalidOptionError(f"{SETTINGS_FILE} has an unknown setting '{name}'")
-            if name == "durability":
-                if value not in get_args(Durability):
-                    raise InvalidOptionError(f"{SETTINGS_FILE}: durability is 'full' or 'normal'")
-            elif isinstance(defaults[name], bool):
-                if not isinstance(value, bool):
-                    raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is true or false")
-            elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is a number, 0 or more")
-            elif not isinstance(defaults[name], float) and not isinstance(value, int):
-                raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is a whole number")
+            _check(name, value, defaults[name])
         return cls(**values)
 
     @staticmethod
     def write_template(directory: Path) -> None:
         """Write the commented defaults into a new directory."""
         (directory / SETTINGS_FILE).write_text(_TEMPLATE, encoding="utf-8")
+
+
+def _check(name: str, value: object, default: object) -> None:
+    if name == "durability":
+        if value not in get_args(Durability):
+            raise InvalidOptionError(f"{SETTINGS_FILE}: durability is 'full' or 'normal'")
+    elif isinstance(default, str):
+        if not isinstance(value, str):
+            raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is a text")
+    elif isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is true or false")
+    elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is a number, 0 or more")
+    elif not isinstance(default, float) and not isinstance(value, int):
+        raise InvalidOptionError(f"{SETTINGS_FILE}: {name} is a whole number")

@@ -295,9 +295,13 @@ class JobRunningError(KalamError):
 
 
 class JobStateError(KalamError):
-    """The job is at its end and cannot be cancelled."""
+    """What was asked does not go with where the job stands, or with paused jobs."""
 
     code = "JOB_STATE"
+
+
+class JobTimeoutError(JobStateError, TimeoutError):
+    """The job was not over in the time that was given; it goes on."""
 
 
 class InUseError(KalamError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import takewhile
 from typing import Any, Generic, TypeVar
 
@@ -81,20 +81,30 @@ class EntityStore(Generic[V]):
 
     def put(self, commit: Commit, entity: V) -> None:
         """Add the entity, or replace the one with its key."""
-        row = self._to_row(entity)
-        # What a newer version of the table has beside them keeps its fill.
-        row = (*row, *(column.fill for column in self.table.columns[len(row) :]))
-        self.all()
-        key = row[self._key_at]
-        replaced = self._seqs.get(str(key), 0)
-        commit.append_rows(
-            self._partition, self.table, [row], replaces=[replaced] if replaced else []
-        )
+        self.change(commit, put=[entity])
 
     def delete(self, commit: Commit, key: str) -> None:
         """Remove the entity with this key, which must exist."""
+        self.change(commit, deleted=[key])
+
+    def change(self, commit: Commit, *, put: Iterable[V] = (), deleted: Iterable[str] = ()) -> None:
+        """Put entities and delete others, which must exist, in one entry; no key twice."""
         self.all()
-        commit.append_rows(self._partition, self.table, [], deleted=[self._seqs[key]])
+        rows = []
+        for entity in put:
+            row = self._to_row(entity)
+            # What a newer version of the table has beside them keeps its fill.
+            rows.append((*row, *(column.fill for column in self.table.columns[len(row) :])))
+        replaces = [self._seqs.get(str(row[self._key_at]), 0) for row in rows]
+        gone = [self._seqs[key] for key in deleted]
+        if rows or gone:
+            commit.append_rows(
+                self._partition,
+                self.table,
+                rows,
+                replaces=replaces if any(replaces) else [],
+                deleted=gone,
+            )
 
     def _extend(self, partition: Partition) -> None:
         """Take over what was committed since, while the segments are the same."""

@@ -10,20 +10,12 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from kalamdb_lab.errors import KalamError
+from kalamdb_lab.sql.keywords import KEYWORDS, TYPES
 
 if TYPE_CHECKING:
     from kalamdb_lab.engine.session import Session
 
-_KEYWORDS: Final = """
-ACCESS ADD ALL ALTER ANALYZE AND AS ASC BACKUP BEGIN BETWEEN BY CASCADE CASE CAST COLUMN COMMIT
-COMPACT CONFLICT COUNT CREATE CROSS DATABASE DEFAULT DELETE DESC DESCRIBE DESCRIPTION DISTINCT DO
-DROP ELSE END EXCEPT EXECUTE EXISTS EXPLAIN FALSE FLUSH FOR FROM FULL GROUP HAVING HISTORY IF ILIKE
-IN INNER INSERT INTERSECT INTERVAL INTO IS JOBS JOIN KEY KILL LEFT LEVEL LIKE LIMIT LIVE MANIFEST
-MODIFY NAMESPACE NAMESPACES NOT NOTHING NULL NULLS OFFSET ON OR ORDER OVER PARTITION PASSWORD
-PRIMARY QUALIFY QUERIES REGISTER RENAME REPLACE RESTORE RETURNING RIGHT ROLE ROLLBACK SELECT SET
-SHARED SHOW STATS STORAGE STORAGES STREAM TABLE TABLES TBLPROPERTIES THEN TO TRANSACTION TRUE UNION
-UNREGISTER UPDATE USE USER USERS USING VACUUM VALUES VIEW WHEN WHERE WINDOW WITH
-""".split()
+_WORDS: Final = sorted(KEYWORDS - TYPES)
 _NAME: Final = r'(?:\w+|"[^"]+")'
 _TABLE: Final = re.compile(
     rf"\b(?:FROM|JOIN|INTO|UPDATE|TABLE|DESCRIBE|DESC)\s+({_NAME}(?:\.{_NAME})?)"
@@ -67,7 +59,7 @@ class SqlCompleter(Completer):
         yield from self._columns(named.values())
         yield from self._tables(self._session.namespace)
         yield from self._session.namespaces()
-        yield from (word.lower() if start.islower() else word for word in _KEYWORDS)
+        yield from (word.lower() if start.islower() else word for word in _WORDS)
 
     def _tables(self, namespace: str) -> Iterator[str]:
         return (table.table_id.name for table in self._session.definitions(namespace))
@@ -88,6 +80,6 @@ def _named_tables(text: str) -> dict[str, str]:
     for table, alias in _TABLE.findall(text):
         name = table.replace('"', "").lower()
         found[name.rpartition(".")[2]] = name
-        if alias and alias.upper() not in _KEYWORDS:
+        if alias and alias.upper() not in _WORDS:
             found[alias.lower()] = name
     return found

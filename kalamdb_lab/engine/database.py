@@ -16,6 +16,7 @@ from kalamdb_lab.clock import Clock, SystemClock
 from kalamdb_lab.engine.app_context import AppContext
 from kalamdb_lab.engine.audited import EVERYTHING
 from kalamdb_lab.engine.copy import BackupReport
+from kalamdb_lab.engine.jobs import DatabaseJobs
 from kalamdb_lab.engine.login import Login
 from kalamdb_lab.engine.session import Session, living_role
 from kalamdb_lab.errors import ClosedError, StorageError
@@ -179,6 +180,13 @@ class Database:
         self._sessions.add(session)
         return session
 
+    @property
+    def jobs(self) -> DatabaseJobs:
+        """The jobs: to list them, to wait for one, to pause and resume them here."""
+        if self._closed:
+            raise ClosedError("The database was closed")
+        return DatabaseJobs(self._context, self.user or ROOT_USER)
+
     def backup(self, directory: str | os.PathLike[str], *, origin: str = "session") -> BackupReport:
         """Copy the whole database as it is now into a directory that opens as it is.
 
@@ -231,28 +239,41 @@ class Database:
             return self._context.back_up(directory)
 
     def close(self) -> None:
-        """End all sessions and give the files back."""
+        """End all sessions and give the files back.
+
+        The last one of a process to close a path first finishes the jobs that this process made,
+        unless they are paused. An interrupt cancels the running ones, leaves the waiting ones to
+        who opens the database next, and closes all the same.
+        """
         if self._closed:
             return
         self._closed = True
         with ExitStack() as ends:  # one that fails leaves the others to be ended all the same
-            ends.callback(self._leave)
+            ends.push(lambda _, error, __: self._leave(isinstance(error, KeyboardInterrupt)))
             for session in list(self._sessions):
                 ends.callback(session.close)
+                ends.callback(
+                    self._context.live.end_session,
+                    session.session_id,
+                    "database closed",
+                    "The database was closed",
+                )
 
-    def _leave(self) -> None:
+    def _leave(self, is_interrupted: bool) -> None:
         if self._shared_as is None:
-            self._context.close()
+            self._context.close(is_interrupted=is_interrupted)
             return
         with _shared_lock:
             context, users = _shared.get(self._shared_as, (self._context, 1))
-            if context is not self._context:
-                self._context.close()
-            elif users == 1:
-                del _shared[self._shared_as]
-                self._context.close()
-            else:
-                _shared[self._shared_as] = (context, users - 1)
+            is_last = context is not self._context or users == 1
+            if context is self._context:
+                if is_last:
+                    del _shared[self._shared_as]
+                else:
+                    _shared[self._shared_as] = (context, users - 1)
+        if is_last:
+            # Not under the lock: jobs are finished first, and others may open other databases.
+            self._context.close(is_interrupted=is_interrupted)
 
     def __enter__(self) -> Self:
         return self

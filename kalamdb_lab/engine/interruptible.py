@@ -65,8 +65,15 @@ class Interruptible:
         self._grace_s = grace_s
         self._left_behind: _Call[object] | None = None
 
-    def run(self, function: Callable[[], _T]) -> _T:
+    def run(
+        self, function: Callable[[], _T], *, watch: Callable[[float], None] | None = None
+    ) -> _T:
         """Return what ``function`` returns, or raise what it raises.
+
+        Parameters
+        ----------
+        watch : callable, optional
+            Called in the waiting thread every `STEP_S`, with the seconds since the call began.
 
         Raises
         ------
@@ -79,9 +86,11 @@ class Interruptible:
                 self._interrupt()
             self._left_behind = None
             call = _Call(function)
+            started = time.monotonic()
             call.start()
             while not call.wait(STEP_S):
-                pass
+                if watch is not None:
+                    watch(time.monotonic() - started)
         except KeyboardInterrupt:
             raise self._stopped(call) from None
         if call.error is not None:

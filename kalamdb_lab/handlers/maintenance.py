@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.handlers.listing import Columns, listing
 from kalamdb_lab.handlers.show import ShowHandler
 from kalamdb_lab.handlers.targets import Targets
-from kalamdb_lab.jobs.cleanup import CleanUp, deletion_message
-from kalamdb_lab.jobs.manager import JobManager, JobRun
+from kalamdb_lab.jobs.cleanup import CleanUp
+from kalamdb_lab.jobs.executors import table_parameters
+from kalamdb_lab.jobs.manager import JobManager
+from kalamdb_lab.jobs.queue import Order
 from kalamdb_lab.jobs.upkeep import TableUpkeep
 from kalamdb_lab.model.datatypes import TEXT
 from kalamdb_lab.model.ids import SYSTEM_NAMESPACE
 from kalamdb_lab.model.jobs import Job, JobKind
 from kalamdb_lab.model.roles import Role
-from kalamdb_lab.model.tables import TableDef, TableKind
+from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
@@ -29,8 +30,6 @@ from kalamdb_lab.sql.commands import (
     Vacuum,
 )
 
-TableWork = Callable[[TableDef, JobRun], str]
-
 _JOBS: Columns = [
     ("job_id", TEXT),
     ("job_type", TEXT),
@@ -43,60 +42,56 @@ _JOBS: Columns = [
 class MaintenanceHandler:
     """Turns statements into jobs, one answer row per table.
 
-    Parameters
-    ----------
-    scrub : callable
-        Takes what was deleted out of the catalog's file for good; False if a reader hinders it.
+    Flushes and compactions are made and go on by themselves; VACUUM is waited for.
     """
 
     def __init__(
         self,
-        catalog: Catalog,
         targets: Targets,
         queries: Queries,
         jobs: JobManager,
         upkeep: TableUpkeep,
         cleanup: CleanUp,
         show: ShowHandler,
-        scrub: Callable[[], bool],
     ) -> None:
-        self._catalog = catalog
         self._targets = targets
         self._queries = queries
         self._jobs = jobs
         self._upkeep = upkeep
         self._cleanup = cleanup
         self._show = show
-        self._scrub = scrub
 
     def flush_table(self, statement: FlushTable, request: Request) -> Result:
         """Run STORAGE FLUSH TABLE."""
         table = self._targets.flushable(statement.table, request.context, verb="flushed")
-        job = self._on_table(self._jobs.run, JobKind.FLUSH, table, self._upkeep.flush, request)
-        return _answer(statement.kind, [job])
+        return _answer(statement.kind, [self._submit(JobKind.FLUSH, table, request)])
 
     def flush_all(self, statement: FlushAll, request: Request) -> Result:
         """Run STORAGE FLUSH ALL."""
-        return self._all(statement, JobKind.FLUSH, self._upkeep.flush, request)
+        return self._all(statement, JobKind.FLUSH, request)
 
     def compact_table(self, statement: CompactTable, request: Request) -> Result:
         """Run STORAGE COMPACT TABLE."""
         table = self._targets.flushable(statement.table, request.context, verb="compacted")
-        job = self._on_table(self._jobs.run, JobKind.COMPACT, table, self._upkeep.compact, request)
-        return _answer(statement.kind, [job])
+        return _answer(statement.kind, [self._submit(JobKind.COMPACT, table, request)])
 
     def compact_all(self, statement: CompactAll, request: Request) -> Result:
         """Run STORAGE COMPACT ALL."""
-        return self._all(statement, JobKind.COMPACT, self._upkeep.compact, request)
+        return self._all(statement, JobKind.COMPACT, request)
 
     def vacuum(self, statement: Vacuum, request: Request) -> Result:
         """Run VACUUM: of one table, or of the whole database with users that are due."""
+        by = request.context.user_id
         if statement.table is not None:
             table = self._targets.stored(statement.table, request.context, verb="vacuumed")
-            run = self._jobs.run
-            job = self._on_table(run, JobKind.CLEANUP, table, self._vacuum_table, request)
+            job = self._jobs.run(
+                JobKind.CLEANUP,
+                key=_key(JobKind.CLEANUP, table),
+                parameters=table_parameters(table),
+                created_by=by,
+                interruption=request.interruption,
+            )
             return _answer(statement.kind, [job])
-        by = request.context.user_id
         erased: list[Job] = []
         # First: what it leaves is taken out of the catalog's file by the other job.
         if users := self._cleanup.users_to_erase():
@@ -105,7 +100,6 @@ class MaintenanceHandler:
                 key="user_cleanup",
                 parameters={"user_count": len(users)},
                 created_by=by,
-                work=lambda run: self._cleanup.erase(users, run),
                 interruption=request.interruption,
             )
             erased.append(job)
@@ -114,7 +108,6 @@ class MaintenanceHandler:
             key="cleanup",
             parameters={},
             created_by=by,
-            work=self._vacuum_everything,
             interruption=request.interruption,
         )
         return _answer(statement.kind, [job, *erased])
@@ -133,59 +126,33 @@ class MaintenanceHandler:
         answer = self._show.stats(stats, request)
         return Result.of_table(statement.kind, answer.to_arrow())
 
-    def _vacuum_table(self, table: TableDef, run: JobRun) -> str:
-        versions = self._upkeep.purge(table, run)
-        self._upkeep.trim(forgets=True)
-        return deletion_message(self._cleanup.delete_retired(), versions=versions)
+    def _submit(self, kind: JobKind, table: TableDef, request: Request) -> Job:
+        job = self._jobs.submit(
+            kind,
+            key=_key(kind, table),
+            parameters=table_parameters(table),
+            created_by=request.context.user_id,
+        )
+        assert job is not None
+        return job
 
-    def _vacuum_everything(self, run: JobRun) -> str:
-        versions = 0
-        for table in self._tables(None, streams=True):
-            dropped = self._upkeep.purge(table, run)
-            versions += 0 if table.kind is TableKind.SYSTEM else dropped
-        self._upkeep.trim(forgets=True)
-        deleted = self._cleanup.delete_retired()
-        orphans = self._cleanup.delete_orphans(run)
-        run.check()
-        message = deletion_message(deleted, versions=versions, orphans=orphans)
-        if not self._scrub():
-            message += "; an open transaction keeps freed pages of the catalog"
-        return message
-
-    def _all(
-        self, statement: FlushAll | CompactAll, kind: JobKind, work: TableWork, request: Request
-    ) -> Result:
+    def _all(self, statement: FlushAll | CompactAll, kind: JobKind, request: Request) -> Result:
         if statement.namespace is not None:
             self._queries.check_namespace(statement.namespace, request.context)
-        tables = self._tables(statement.namespace, streams=False)
-        jobs = [self._on_table(self._jobs.attempt, kind, table, work, request) for table in tables]
+        by = request.context.user_id
+        jobs = self._jobs.submit_all(
+            [
+                Order(kind, _key(kind, table), table_parameters(table), by)
+                for table in self._upkeep.tables(statement.namespace, streams=False)
+            ]
+        )
         if request.context.role < Role.DBA:
             jobs = [job for job in jobs if job.parameters["namespace_id"] != SYSTEM_NAMESPACE]
         return _answer(statement.kind, jobs)
 
-    def _tables(self, namespace: str | None, *, streams: bool) -> list[TableDef]:
-        tables = self._catalog.tables_in(namespace)
-        if namespace is None:
-            tables = [*tables, *self._catalog.tables_in(SYSTEM_NAMESPACE)]
-        return [t for t in tables if t.is_stored and (streams or t.kind is not TableKind.STREAM)]
 
-    def _on_table(
-        self,
-        run: Callable[..., Job],
-        kind: JobKind,
-        table: TableDef,
-        work: TableWork,
-        request: Request,
-    ) -> Job:
-        namespace, name = table.table_id.namespace, table.table_id.name
-        return run(
-            kind,
-            key=f"{kind.value}:{namespace}:{name}",
-            parameters={"namespace_id": namespace, "table_name": name},
-            created_by=request.context.user_id,
-            work=lambda job: work(table, job),
-            interruption=request.interruption,
-        )
+def _key(kind: JobKind, table: TableDef) -> str:
+    return f"{kind.value}:{table.table_id.namespace}:{table.table_id.name}"
 
 
 def _answer(kind: str, jobs: Sequence[Job]) -> Result:

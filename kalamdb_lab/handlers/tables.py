@@ -20,7 +20,7 @@ from kalamdb_lab.errors import (
     NotSupportedError,
 )
 from kalamdb_lab.handlers.targets import Targets
-from kalamdb_lab.jobs.cleanup import CleanUp, deletion_message
+from kalamdb_lab.jobs.executors import DROPPED, TASK, table_parameters
 from kalamdb_lab.jobs.manager import JobManager
 from kalamdb_lab.model.datatypes import FLOAT, list_of
 from kalamdb_lab.model.ids import PartitionKey, checked_column_name
@@ -52,12 +52,9 @@ class TableDropper:
         True if files of dropped tables have a retention: then a clean-up comes to them later.
     """
 
-    def __init__(
-        self, system: SystemKeeper, jobs: JobManager, cleanup: CleanUp, *, waits: bool
-    ) -> None:
+    def __init__(self, system: SystemKeeper, jobs: JobManager, *, waits: bool) -> None:
         self._system = system
         self._jobs = jobs
-        self._cleanup = cleanup
         self._waits = waits
 
     def drop_rows(self, commit: Commit, table: TableDef) -> None:
@@ -68,7 +65,7 @@ class TableDropper:
             commit.append_event(partition, EntryKind.DROP)
 
     def delete_files(self, tables: Sequence[TableDef], request: Request) -> None:
-        """Delete the files of dropped tables of one namespace in a clean-up job.
+        """Let a clean-up job delete the files of dropped tables of one namespace.
 
         The definitions go to segments first: a rebuild must not bring the tables back. The drop
         is done already; what hinders this leaves the files to a later clean-up.
@@ -79,17 +76,16 @@ class TableDropper:
             return
         first = stored[0]
         with suppress(KalamError):
-            self._jobs.attempt(
+            self._jobs.submit(
                 JobKind.CLEANUP,
                 # A table may be dropped, made and dropped again.
                 key=f"cleanup:{first.table_id.namespace}:{first.table_id.name}:{first.table_key}",
                 parameters={
-                    "namespace_id": first.table_id.namespace,
-                    "table_name": first.table_id.name,
+                    **table_parameters(first),
                     "table_count": len(stored),
+                    TASK: DROPPED,
                 },
                 created_by=request.context.user_id,
-                work=lambda _: deletion_message(self._cleanup.delete_retired()),
             )
 
 

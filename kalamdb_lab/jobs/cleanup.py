@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.clock import Clock, SystemClock
 from kalamdb_lab.errors import CorruptError, NotFoundError, StorageError
-from kalamdb_lab.jobs.manager import JobManager, JobRun
+from kalamdb_lab.jobs.run import JobRun
 from kalamdb_lab.model.jobs import JobKind
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.retired import Deleted, RetiredFiles
@@ -29,6 +30,8 @@ class CleanUp:
 
     Parameters
     ----------
+    is_active : callable
+        Whether a job of one of these kinds runs, in whatever process.
     storage : callable
         A storage by its id.
     grace_s : int
@@ -43,7 +46,7 @@ class CleanUp:
         log: CommitLog,
         home: SegmentHome,
         retired: RetiredFiles,
-        jobs: JobManager,
+        is_active: Callable[[Collection[JobKind]], bool],
         storage: Callable[[str], Storage],
         clock: Clock,
         *,
@@ -54,7 +57,7 @@ class CleanUp:
         self._log = log
         self._home = home
         self._retired = retired
-        self._jobs = jobs
+        self._is_active = is_active
         self._storage = storage
         self._clock = clock
         self._fresh_us = max(grace_s, _FRESH_S) * 1_000_000
@@ -63,7 +66,8 @@ class CleanUp:
     # --- files --------------------------------------------------------------------------------
 
     def delete_retired(self) -> Deleted:
-        """Delete files of merged and dropped segments."""
+        """Delete files of merged and dropped segments; the calling thread reads none of them."""
+        self._log.reads_no_more()
         return self._retired.delete()
 
     def delete_orphans(self, run: JobRun) -> int:
@@ -75,32 +79,44 @@ class CleanUp:
         deleted = 0
         for storage_id in sorted(self._catalog.storages.all()):
             run.check()
-            try:
-                deleted += self._delete_orphans(self._storage(storage_id))
-            except (NotFoundError, StorageError):
-                continue
+            with suppress(NotFoundError, StorageError):
+                deleted += self._delete_orphans(self._storage(storage_id), run.check)
         return deleted
 
-    def _delete_orphans(self, storage: Storage) -> int:
-        # Files carry the machine's time, whatever clock the database runs on.
-        before_us = SystemClock().now_us() - self._fresh_us
-        found = list(orphans(storage, self._named(storage), older_than_us=before_us))
-        if not found or self._jobs.is_active(_WRITERS):
+    def has_orphans(self, check: Callable[[], None]) -> bool:
+        """Return whether `delete_orphans` would find something; ``check`` may raise to stop."""
+        for storage_id in sorted(self._catalog.storages.all()):
+            with suppress(NotFoundError, StorageError):
+                if any(True for _ in self._orphans(self._storage(storage_id), check)):
+                    return True
+        return False
+
+    def _delete_orphans(self, storage: Storage, check: Callable[[], None]) -> int:
+        found = list(self._orphans(storage, check))
+        if not found or self._is_active(_WRITERS):
             return 0  # what a long restore writes may be old before it is listed
         named = self._named(storage)
-        by_manifest: dict[str, set[str] | None] = {}
         deleted = 0
         for path in found:
+            if path in named:
+                continue
+            storage.delete(path)
+            storage.delete_empty(path.rpartition("/")[0])
+            deleted += 1
+        return deleted
+
+    def _orphans(self, storage: Storage, check: Callable[[], None]) -> Iterator[str]:
+        # Files carry the machine's time, whatever clock the database runs on.
+        before_us = SystemClock().now_us() - self._fresh_us
+        named = self._named(storage)
+        by_manifest: dict[str, set[str] | None] = {}
+        for path in orphans(storage, named, older_than_us=before_us, check=check):
             directory = path.rpartition("/")[0]
             if directory not in by_manifest:
                 by_manifest[directory] = _named_beside(storage, directory)
             beside = by_manifest[directory]
-            if path in named or beside is None or path in beside:
-                continue
-            storage.delete(path)
-            storage.delete_empty(directory)
-            deleted += 1
-        return deleted
+            if beside is not None and path not in beside:
+                yield path
 
     def _named(self, storage: Storage) -> set[str]:
         with self._log.store.read() as transaction:
@@ -141,6 +157,7 @@ class CleanUp:
                 commit.transaction.drop_partition(key, commit.at_us)
                 commit.append_event(key, EntryKind.DROP)
             last_segment_id = commit.transaction.last_segment_id()
+        self._log.reads_no_more()
         done = self._retired.delete(erased=users)
         for key in erased:
             table = self._catalog.table_by_key(key.table_key)

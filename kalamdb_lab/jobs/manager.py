@@ -1,99 +1,55 @@
-"""The job manager: ids, states, one active job per key, cancelling, and who runs what."""
+"""The job manager: what others ask of jobs. They are made here, and run by `Workers`."""
 
 from __future__ import annotations
 
-import threading
+import atexit
 import time
-from collections.abc import Callable, Collection, Mapping
+import weakref
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from typing import Final
 
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.errors import (
-    BusyError,
+    ClosedError,
     InterruptedStatementError,
     JobRunningError,
     JobStateError,
+    JobTimeoutError,
     KalamError,
-    NotFoundError,
-    StorageError,
 )
-from kalamdb_lab.jobs.failures import reason_of, trace_of
 from kalamdb_lab.jobs.journal import JobJournal
+from kalamdb_lab.jobs.queue import JobQueue, Order, Placed
+from kalamdb_lab.jobs.run import Executor
+from kalamdb_lab.jobs.workers import Awaited, Workers
+from kalamdb_lab.model.ids import ROOT_USER
 from kalamdb_lab.model.jobs import Job, JobKind, JobStatus
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.query.request import Interruption
 from kalamdb_lab.store.presence import Presence
 
-OWNER_GONE = "Server restarted during execution"
-_PROGRESS_EVERY_S = 0.5
+_OTHERS_S: Final = 0.015
+"""How often who waits for a job of another process looks at its row."""
+_OWN_S: Final = 0.25
+"""How often who waits for a job of this process looks, if it is not told of anything."""
 
-Work = Callable[["JobRun"], str]
-"""What a job does; returns what was done, with numbers. Must be safe to run twice."""
-
-
-class JobCancelledError(Exception):
-    """The job was cancelled: leave nothing half done. Never leaves `JobManager`."""
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """How a job ended, as long as its row does not say it."""
-
-    job: Job
-    status: JobStatus
-    message: str
-    trace: str | None
-
-
-class JobRun:
-    """What the work of a job may ask and tell while it runs; not inside a commit."""
-
-    def __init__(
-        self,
-        job_id: str,
-        is_interrupted: Callable[[], bool],
-        is_cancelled: Callable[[], bool],
-        report: Callable[[float], None],
-    ) -> None:
-        self.job_id = job_id
-        self._is_interrupted = is_interrupted
-        self._is_cancelled = is_cancelled
-        self._report = report
-        self._next_report_s = time.monotonic() + _PROGRESS_EVERY_S
-
-    def check(self) -> None:
-        """Stop here if the job was cancelled, by whatever process; costs some 10 us.
-
-        Raises
-        ------
-        JobCancelledError, InterruptedStatementError
-            Let them through, after undoing what is half done.
-        """
-        if self._is_interrupted():
-            raise InterruptedStatementError
-        if self._is_cancelled():
-            raise JobCancelledError
-
-    def progress(self, done: int, total: int) -> None:
-        """Tell how far the work is, and `check`.
-
-        The row of the job shows it, at most twice a second: each time is a commit.
-        """
-        self.check()
-        now_s = time.monotonic()
-        if now_s >= self._next_report_s:
-            self._next_report_s = now_s + _PROGRESS_EVERY_S
-            self._report(min(max(done / total, 0.0), 1.0) if total > 0 else 0.0)
+_managers: weakref.WeakSet[JobManager] = weakref.WeakSet()
 
 
 class JobManager:
-    """Runs jobs at once, in the thread that asks, and keeps their rows in ``system.jobs``.
+    """Makes jobs, runs those of this process, and tells how far they are.
+
+    A job is made as a waiting row of ``system.jobs``, in one commit. Threads of the process that
+    made it run it, a few at a time; if that process is gone, those of any other that has the
+    database open do. An end that cannot be written, as the database is busy, is written later with
+    the same outcome: when this process makes or lists jobs next, or closes.
 
     Parameters
     ----------
     presence : Presence
         Tells a job whose owner is alive, in whatever process, from one that was left behind.
+    backoff_s : float
+        How long a job waits for its first retry; each further one waits twice as long.
     """
 
     def __init__(
@@ -102,42 +58,96 @@ class JobManager:
         log: CommitLog,
         presence: Presence,
         journal: JobJournal,
+        *,
+        backoff_s: float = 1.0,
     ) -> None:
-        self._catalog = catalog
         self._log = log
-        self._presence = presence
-        self._journal = journal
-        self._mine: set[str] = set()
-        self._ends: dict[str, _End] = {}
-        self._lock = threading.Lock()
+        self._queue = JobQueue(catalog, log, presence, journal)
+        self._workers = Workers(self._queue, log, backoff_s=backoff_s)
+        _managers.add(self)
+
+    def start(self, executors: Mapping[JobKind, Executor]) -> None:
+        """Say what does the work of each kind, and run what waits from before."""
+        self._workers.register(executors)
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Run waiting jobs whose process is gone; those of a living process are left to it."""
+        with suppress(KalamError):
+            if self._queue.waiting():
+                self._workers.call()
 
     # --- asking -------------------------------------------------------------------------------
 
     def jobs(self) -> list[Job]:
         """Return all jobs, finished ones too, oldest first."""
-        with suppress(KalamError):
-            self._write_ends(wait_s=0)
-        listed = self._catalog.jobs.all().values()
-        return sorted(listed, key=lambda job: (job.created_at_us, job.job_id))
+        return self._queue.jobs()
 
     def job(self, job_id: str) -> Job:
         """Return a job; raises `NotFoundError`."""
-        found = self._catalog.jobs.get(job_id)
-        if found is None:
-            raise NotFoundError("Job", job_id[:64])
-        return found
+        return self._queue.job(job_id)
 
     def is_active(self, kinds: Collection[JobKind]) -> bool:
         """Return whether a job of one of these kinds runs, in whatever process."""
-        return any(
-            job.kind in kinds
-            and job.status.has_owner
-            and job.job_id not in self._ends
-            and not self._is_abandoned(job)
-            for job in self._catalog.jobs.all().values()
-        )
+        return self._queue.is_active(kinds)
 
-    # --- running ------------------------------------------------------------------------------
+    # --- making -------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        kind: JobKind,
+        *,
+        key: str,
+        parameters: Mapping[str, object],
+        created_by: str,
+        priority: int = 0,
+        is_due: Callable[[], bool] | None = None,
+    ) -> Job | None:
+        """Make a waiting job in one commit, and return it; threads run it from then on.
+
+        Parameters
+        ----------
+        key : str
+            Equal for jobs that would do the same, as ``flush:studio:tracks``.
+        parameters : mapping
+            All that the work needs, as JSON can say it; never a secret.
+        priority : int
+            Of waiting jobs the ones with the highest are run first, then the oldest.
+        is_due : callable, optional
+            Asked inside the commit, so that of many processes only one makes the job. If it says
+            no, nothing is made and None is returned.
+
+        Raises
+        ------
+        JobRunningError
+            An equal job is active; nothing was made.
+        BusyError, StorageError
+            The row could not be written; nothing was made.
+        """
+        order = Order(kind, key, parameters, created_by, priority)
+        placed = self._place([order], is_due)
+        if placed is None:
+            return None
+        return _new(placed[0])
+
+    def submit_all(self, orders: Sequence[Order]) -> list[Job]:
+        """Make jobs in one commit; where an equal one is active, that is returned in its place."""
+        placed = self._place(orders, None) if orders else []
+        return [item.job for item in placed or ()]
+
+    def _place(
+        self, orders: Sequence[Order], is_due: Callable[[], bool] | None
+    ) -> list[Placed] | None:
+        if self._workers.is_ending:
+            raise ClosedError("The database was closed")
+        placed = self._queue.put(orders, is_due=is_due)
+        # Files that the job takes away must not be kept for the statement that asked for it.
+        self._log.reads_no_more()
+        if placed is not None:
+            self._workers.call()
+        return placed
+
+    # --- waiting ------------------------------------------------------------------------------
 
     def run(
         self,
@@ -146,33 +156,31 @@ class JobManager:
         key: str,
         parameters: Mapping[str, object],
         created_by: str,
-        work: Work,
         interruption: Interruption | None = None,
     ) -> Job:
-        """Run a job to its end and return its row: completed, or cancelled by somebody.
-
-        An end that cannot be written, as the database is busy, is written later with the same
-        outcome: when this process runs or lists jobs next, or closes.
+        """Make a job and wait for its end: completed, or cancelled by somebody.
 
         Parameters
         ----------
-        key : str
-            Equal for jobs that would do the same, as ``flush:studio:tracks``.
-        parameters : mapping
-            What is worked on, for people to read; never a secret.
-        work : callable
-            Returns the message; it may ask `JobRun.check` wherever nothing is half done.
         interruption : Interruption, optional
-            Of the statement that waits for the job: it stops the job too.
+            Of the statement that waits for the job: it cancels the job.
 
         Raises
         ------
         JobRunningError
-            An equal job is active; nothing was done.
+            An equal job is active; nothing was made.
+        JobStateError
+            Jobs are paused here; nothing was made.
+        InterruptedStatementError
+            The job was cancelled by ``interruption``, and has stopped.
         Exception
-            What ``work`` raised; the row says failed, and why.
+            What failed the job.
         """
-        return self._execute(self._claim(kind, key, parameters, created_by), work, interruption)
+        order = Order(kind, key, parameters, created_by)
+        job, error = self._run(order, interruption)
+        if error is not None:
+            raise error
+        return job
 
     def attempt(
         self,
@@ -181,20 +189,104 @@ class JobManager:
         key: str,
         parameters: Mapping[str, object],
         created_by: str,
-        work: Work,
         interruption: Interruption | None = None,
     ) -> Job:
         """Do as `run`, for one of many: an equal active job is returned, and a failed one too."""
+        order = Order(kind, key, parameters, created_by)
         try:
-            job = self._claim(kind, key, parameters, created_by)
+            return self._run(order, interruption)[0]
         except JobRunningError as running:
             return self.job(running.job_id)
-        try:
-            return self._execute(job, work, interruption)
-        except InterruptedStatementError:
-            raise
-        except KalamError:
-            return self.job(job.job_id)
+
+    def _run(
+        self, order: Order, interruption: Interruption | None
+    ) -> tuple[Job, BaseException | None]:
+        if self._workers.is_paused:
+            raise JobStateError("Jobs are paused; use db.jobs.resume() first")
+        interruption = interruption or Interruption()
+        job_id = order.job_id
+
+        def stop() -> None:
+            self._workers.stop(job_id, by=order.created_by)
+
+        with self._workers.awaiting(job_id) as awaited:
+            placed = self._place([order], None)
+            assert placed is not None
+            _new(placed[0])
+            try:
+                interruption.running(stop)
+                job = self._until_over(job_id, awaited)
+            except KeyboardInterrupt:
+                stop()
+                self._until_over(job_id, awaited)
+                raise
+            finally:
+                interruption.running(None)
+        if awaited.error is None and awaited.was_stopped and job.status is JobStatus.CANCELLED:
+            raise InterruptedStatementError
+        return job, awaited.error
+
+    def _until_over(self, job_id: str, awaited: Awaited) -> Job:
+        changed = self._workers.changed
+        while True:
+            with changed:
+                steps = self._workers.steps
+            if awaited.ended is not None:
+                return awaited.ended
+            if not self._workers.has(job_id):
+                # Nobody has taken it yet: it can be cancelled by its row.
+                job = self._queue.job(job_id)
+                if awaited.was_stopped and job.status.is_waiting:
+                    job = self._queue.cancel(job_id, by=job.created_by, if_waiting=True)
+                if job.status is JobStatus.CANCELLED:
+                    return job
+            with changed:
+                if self._workers.steps == steps:
+                    changed.wait(_OWN_S)
+
+    def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
+        """Wait until a job is over, in whatever process it runs, and return its row.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            Wait no longer than this; by default as long as it takes.
+
+        Raises
+        ------
+        NotFoundError
+        JobTimeoutError
+            It is not over in time; it goes on.
+        """
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        look_s = 0.0
+        while True:
+            with self._workers.changed:
+                steps = self._workers.steps
+            with suppress(KalamError):
+                self._queue.write_ends(wait_s=0)
+            job = self._queue.job(job_id)
+            if not job.status.is_active and not self._workers.has(job_id):
+                return job
+            now_s = time.monotonic()
+            if until_s is not None and now_s >= until_s:
+                raise JobTimeoutError(
+                    f"Job '{job_id}' is still {job.status.value} after {timeout_s:g} s; it goes on"
+                )
+            is_mine = self._queue.is_mine(job)
+            if not is_mine and now_s >= look_s:
+                look_s = now_s + _OWN_S
+                if self._queue.is_orphaned(job):
+                    self.release_abandoned()
+                    self.adopt()
+            pause_s = _OWN_S if is_mine else _OTHERS_S
+            if until_s is not None:
+                pause_s = min(pause_s, until_s - now_s)
+            with self._workers.changed:
+                if self._workers.steps == steps:
+                    self._workers.changed.wait(pause_s)
+
+    # --- steering -----------------------------------------------------------------------------
 
     def cancel(self, job_id: str, *, by: str) -> Job:
         """Cancel a job that is not at its end; a running one stops at its next safe point.
@@ -205,195 +297,64 @@ class JobManager:
         JobStateError
             It came to its end already.
         """
-        with self._log.commit() as commit:
-            job = self.job(job_id)
-            with self._lock:
-                end = self._ends.get(job_id)
-            status = job.status if end is None else end.status
-            if not status.is_active:
-                raise JobStateError(
-                    f"Job '{job_id}' is already {status.value} and cannot be cancelled"
-                )
-            message = f"Cancelled by '{by}'"
-            cancelled = _ended(job, JobStatus.CANCELLED, message, commit.at_us)
-            self._catalog.jobs.put(commit, cancelled)
-        self._journal.write(job_id, "WARN", "Cancelled", f"by '{by}'")
+        cancelled = self._queue.cancel(job_id, by=by)
+        self._workers.tell()
         return cancelled
+
+    @property
+    def is_paused(self) -> bool:
+        """True while no new job starts in this process."""
+        return self._workers.is_paused
+
+    def pause(self) -> None:
+        """Start no new job in this process; running ones go on, others wait."""
+        self._workers.pause()
+
+    def resume(self) -> None:
+        """Start jobs again."""
+        self._workers.resume()
 
     def release_abandoned(self) -> list[Job]:
         """Fail the jobs whose owner is gone; those of a living process are left alone.
 
         A job that came to its end keeps its outcome as long as its process lives to write it.
         What hinders that, a database that cannot be written now or damaged rows of jobs, leaves
-        it to who claims such a job's key next, or opens the database next.
+        it to who makes a job with such a job's key next, or opens the database next.
         """
-        released: list[Job] = []
-        with suppress(KalamError):
-            if any(map(self._is_abandoned, self.jobs())):
-                released = self._release()
-        return released
+        return self._queue.release_abandoned()
 
-    def _release(self) -> list[Job]:
-        released = []
-        with self._log.commit() as commit:
-            for job in filter(self._is_abandoned, self.jobs()):
-                released.append(_ended(job, JobStatus.FAILED, OWNER_GONE, commit.at_us))
-                self._catalog.jobs.put(commit, released[-1])
-        self._write_released(released)
-        return released
+    def close(self, *, is_interrupted: bool = False) -> None:
+        """Finish the jobs that this process made, and end the threads.
 
-    def _claim(
-        self, kind: JobKind, key: str, parameters: Mapping[str, object], created_by: str
-    ) -> Job:
-        """Take the key and the job for this node, in one commit."""
-        self._write_ends()
-        released = []
-        job_id = kind.new_id()
-        with self._lock:
-            self._mine.add(job_id)  # before anybody can see the row and find no owner
+        While jobs are paused, waiting ones are left to who opens the database next; so they are
+        after an interrupt of the user, which cancels the running ones.
+
+        Parameters
+        ----------
+        is_interrupted : bool
+            The user interrupted the closing already.
+        """
+        _managers.discard(self)
+        if self._workers.is_inherited:
+            return  # threads that were not forked may hold any lock
         try:
-            with self._log.commit() as commit:
-                for other in self._catalog.jobs.all().values():
-                    if other.idempotency_key != key or not other.status.is_active:
-                        continue
-                    if not self._is_abandoned(other):
-                        raise JobRunningError(
-                            other.job_id, other.status.value, other.created_at_us // 1_000
-                        )
-                    released.append(_ended(other, JobStatus.FAILED, OWNER_GONE, commit.at_us))
-                job = Job(
-                    job_id=job_id,
-                    kind=kind,
-                    status=JobStatus.RUNNING,
-                    node_id=self._presence.node_id,
-                    created_by=created_by,
-                    created_at_us=commit.at_us,
-                    updated_at_us=commit.at_us,
-                    parameters=dict(parameters),
-                    idempotency_key=key,
-                    started_at_us=commit.at_us,
-                )
-                for item in [*released, job]:
-                    self._catalog.jobs.put(commit, item)
-        except BaseException:
-            self._disown(job_id)
-            raise
-        self._write_released(released)
-        self._journal.write(job_id, "INFO", "Started", key)
-        return job
-
-    def _execute(self, job: Job, work: Work, interruption: Interruption | None) -> Job:
-        interruption = interruption or Interruption()
-        stop = threading.Event()
-        run = JobRun(
-            job.job_id,
-            stop.is_set,
-            lambda: self._is_cancelled(job.job_id),
-            lambda progress: self._report(job.job_id, progress),
-        )
-        try:
-            interruption.running(stop.set)
-            try:
-                message = work(run)
-            except JobCancelledError:
-                return self.job(job.job_id)
-            except BaseException as error:
-                reason = reason_of(error)
-                # The work's own error is the one to tell.
-                with suppress(KalamError):
-                    self._end(job, JobStatus.FAILED, reason, trace_of(error))
-                self._journal.write(job.job_id, "ERROR", "Failed", reason)
-                raise
-            ended = self._end(job, JobStatus.COMPLETED, message)
+            self._workers.close(by=ROOT_USER, is_interrupted=is_interrupted)
         finally:
-            interruption.running(None)
-            if job.job_id not in self._ends:
-                self._disown(job.job_id)
-        if ended.status is JobStatus.COMPLETED:
-            self._journal.write(job.job_id, "INFO", "Completed", message)
-        return ended
-
-    def _end(self, job: Job, status: JobStatus, message: str, trace: str | None = None) -> Job:
-        end = _End(job, status, message, trace)
-        with self._lock:
-            self._ends[job.job_id] = end
-        try:
-            self._write_ends()
-        except (BusyError, StorageError):  # what was done stays done
-            return self._with_end(end, job.updated_at_us)
-        return self._catalog.jobs.get(job.job_id) or job
-
-    def _write_ends(self, *, wait_s: float | None = None) -> None:
-        """Write how jobs of this process ended; what cannot be written is kept."""
-        with self._lock:
-            ends, self._ends = self._ends, {}
-        if not ends:
-            return
-        try:
-            with self._log.commit(wait_s=wait_s) as commit:
-                for end in ends.values():
-                    self._catalog.jobs.put(commit, self._with_end(end, commit.at_us))
-        except BaseException:
-            with self._lock:
-                self._ends = ends | self._ends
-            raise
-        with self._lock:
-            self._mine -= ends.keys()
-
-    def _with_end(self, end: _End, at_us: int) -> Job:
-        current = self._catalog.jobs.get(end.job.job_id) or end.job
-        status, message = end.status, end.message
-        if current.status is JobStatus.CANCELLED:
-            if status is JobStatus.FAILED:
-                return current
-            # Too late to stop: it stays cancelled, and tells what was done all the same.
-            message, status = f"{current.message}, after it had: {message}", current.status
-        return _ended(current, status, message, at_us, end.trace)
-
-    def close(self) -> None:
-        """Try once more to write how jobs ended."""
-        with suppress(KalamError):
-            self._write_ends(wait_s=1.0)
-
-    def _is_cancelled(self, job_id: str) -> bool:
-        self._log.look_again()
-        job = self._catalog.jobs.get(job_id)
-        return job is not None and job.status is JobStatus.CANCELLED
-
-    def _report(self, job_id: str, progress: float) -> None:
-        # The work goes on rather than wait for others: the next report says more.
-        with suppress(BusyError, StorageError), self._log.commit(wait_s=0) as commit:
-            job = self._catalog.jobs.get(job_id)
-            if job is not None and job.status is JobStatus.RUNNING:
-                at_us = max(commit.at_us, job.updated_at_us)
-                self._catalog.jobs.put(commit, replace(job, progress=progress, updated_at_us=at_us))
-
-    def _is_abandoned(self, job: Job) -> bool:
-        if not job.status.has_owner:
-            return False
-        if job.node_id == self._presence.node_id:
-            with self._lock:
-                return job.job_id not in self._mine
-        return not self._presence.is_alive(job.node_id)
-
-    def _disown(self, job_id: str) -> None:
-        with self._lock:
-            self._mine.discard(job_id)
-
-    def _write_released(self, released: list[Job]) -> None:
-        for job in released:
-            self._journal.write(job.job_id, "ERROR", "Failed", OWNER_GONE)
+            with suppress(KalamError):
+                self._queue.write_ends(wait_s=1.0)
 
 
-def _ended(job: Job, status: JobStatus, message: str, at_us: int, trace: str | None = None) -> Job:
-    # The machine's clock may have gone back since the job began.
-    at_us = max(at_us, job.updated_at_us)
-    return replace(
-        job,
-        status=status,
-        message=message,
-        exception_trace=trace,
-        progress=1.0 if status is JobStatus.COMPLETED else job.progress,
-        updated_at_us=at_us,
-        finished_at_us=at_us,
-    )
+def _new(placed: Placed) -> Job:
+    """Return the job of an order; raises `JobRunningError` if an equal one was there."""
+    job = placed.job
+    if not placed.is_new:
+        raise JobRunningError(job.job_id, job.status.value, job.created_at_us // 1_000)
+    return job
+
+
+@atexit.register
+def _close_all() -> None:
+    # Who forgot to close finds work done all the same, and no job failed at the next opening.
+    for manager in list(_managers):
+        with suppress(Exception, KeyboardInterrupt):
+            manager.close()

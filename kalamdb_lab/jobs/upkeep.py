@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -10,8 +10,8 @@ from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.catalog.keeper import SystemKeeper
 from kalamdb_lab.clock import Clock
 from kalamdb_lab.errors import BusyError, StorageError
-from kalamdb_lab.jobs.manager import JobRun
-from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.jobs.run import JobRun
+from kalamdb_lab.model.ids import SYSTEM_NAMESPACE, PartitionKey
 from kalamdb_lab.model.readable import plural
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.analysis import analyze_partition
@@ -53,10 +53,17 @@ class TableUpkeep:
         self._clock = clock
         self._log_retention_us = log_retention_s * 1_000_000
 
+    def tables(self, namespace: str | None, *, streams: bool) -> list[TableDef]:
+        """Return the tables with rows of their own; of all namespaces, ``system`` last, if None."""
+        tables = self._catalog.tables_in(namespace)
+        if namespace is None:
+            tables = [*tables, *self._catalog.tables_in(SYSTEM_NAMESPACE)]
+        return [t for t in tables if t.is_stored and (streams or t.kind is not TableKind.STREAM)]
+
     def flush(self, table: TableDef, run: JobRun) -> str:
         """Move the hot rows of all scopes into segments; return what was done in words."""
         rows = segments = 0
-        for key in self._partitions(table, run):
+        for _, key in self._partitions([table], run):
             done = flush_partition(
                 self._log,
                 self._home,
@@ -68,6 +75,7 @@ class TableUpkeep:
             rows, segments = rows + done.row_count, segments + done.segment_count
         self._system.keep()
         self.trim()
+        self._delete_retired()
         if not segments:
             return "Flushed 0 rows: nothing to do"
         return f"Flushed {plural(rows, 'row')} into {plural(segments, 'segment')}"
@@ -75,7 +83,7 @@ class TableUpkeep:
     def compact(self, table: TableDef, run: JobRun) -> str:
         """Compact all scopes of a table; return what was done in words."""
         retired = written = dropped = 0
-        for key in self._partitions(table, run):
+        for _, key in self._partitions([table], run):
             done = compact_partition(
                 self._log,
                 self._home,
@@ -87,8 +95,7 @@ class TableUpkeep:
             )
             retired, written = retired + done.retired, written + done.written
             dropped += done.dropped_versions
-        with suppress(BusyError, StorageError):  # the files can go later
-            self._retired.delete()
+        self._delete_retired()
         if not retired:
             return "Compacted 0 segments: nothing to do"
         return (
@@ -96,36 +103,42 @@ class TableUpkeep:
             f"{dropped:,} removed versions dropped"
         )
 
-    def purge(self, table: TableDef, run: JobRun) -> int:
+    def purge(self, tables: Sequence[TableDef], run: JobRun) -> int:
         """Drop versions that were replaced, deleted rows past retention, and expired events.
 
-        Only partitions and segments that hold some are written anew. Returns how many went.
+        Only partitions and segments that hold some are written anew. Returns how many went, not
+        counting those of system tables.
         """
         dropped = 0
-        for key in self._partitions(table, run):
-            if table.kind is TableKind.STREAM:
-                dropped += self._evict(key)
-                continue
-            definition, purge_before_seq = self._definition(key), self._purge_before_seq(key)
-            if self._has_hot_removals(key, purge_before_seq):
-                dropped += flush_partition(
-                    self._log,
-                    self._home,
-                    definition,
-                    key,
-                    purge_before_seq=purge_before_seq,
-                    check=run.check,
-                ).dropped_versions
-            dropped += compact_partition(
+        for table, key in self._partitions(tables, run):
+            count = self._purge(table, key, run)
+            dropped += 0 if table.kind is TableKind.SYSTEM else count
+        return dropped
+
+    def _purge(self, table: TableDef, key: PartitionKey, run: JobRun) -> int:
+        if table.kind is TableKind.STREAM:
+            return self._evict(key)
+        definition, purge_before_seq = self._definition(key), self._purge_before_seq(key)
+        dropped = 0
+        if self._has_hot_removals(key, purge_before_seq):
+            dropped += flush_partition(
                 self._log,
                 self._home,
-                self._reader,
                 definition,
                 key,
                 purge_before_seq=purge_before_seq,
-                merges=False,
                 check=run.check,
             ).dropped_versions
+        dropped += compact_partition(
+            self._log,
+            self._home,
+            self._reader,
+            definition,
+            key,
+            purge_before_seq=purge_before_seq,
+            merges=False,
+            check=run.check,
+        ).dropped_versions
         return dropped
 
     def analyze(self, table: TableDef) -> None:
@@ -139,17 +152,33 @@ class TableUpkeep:
 
         With ``forgets`` also what is left of partitions that have neither entries nor segments.
         """
-        before_us = self._clock.now_us() - self._log_retention_us
+        now_us = self._clock.now_us()
+        tables = self._catalog.tables.all().values()
+        longest_hours = max((t.options.deleted_retention_hours or 0 for t in tables), default=0)
+        times_from_us = now_us - longest_hours * _HOUR_US
         with self._log.store.write() as transaction:
-            transaction.trim_log(before_us)
+            transaction.trim_log(now_us - self._log_retention_us, times_from_us=times_from_us)
             if forgets:
                 transaction.forget_partitions()
 
-    def _partitions(self, table: TableDef, run: JobRun) -> Iterator[PartitionKey]:
-        scopes = self._log.scopes(table.table_key)
-        for done, scope in enumerate(scopes):
-            run.progress(done, len(scopes))
-            yield PartitionKey(table.table_key, scope)
+    def _partitions(
+        self, tables: Sequence[TableDef], run: JobRun
+    ) -> Iterator[tuple[TableDef, PartitionKey]]:
+        keys = [
+            (table, PartitionKey(table.table_key, scope))
+            for table in tables
+            for scope in self._log.scopes(table.table_key)
+        ]
+        for done, item in enumerate(keys):
+            run.progress(done, len(keys))
+            # What was merged before is kept for others, not for the rest of this work.
+            self._log.reads_from_now()
+            yield item
+
+    def _delete_retired(self) -> None:
+        self._log.reads_no_more()
+        with suppress(BusyError, StorageError):  # the files can go later
+            self._retired.delete()
 
     def _definition(self, key: PartitionKey) -> Definition:
         return partial(self._catalog.table_by_key, key.table_key)

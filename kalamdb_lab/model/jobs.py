@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 _ID_CHARACTERS = string.digits + string.ascii_letters
 _ID_LENGTH = 8
 MAX_RETRIES = 3
+PRIORITY = "priority"
+"""The parameter that says how urgent a job is, where it is not like the others."""
 
 
 class JobKind(enum.Enum):
@@ -65,6 +67,11 @@ class JobStatus(enum.Enum):
         return self in _ACTIVE
 
     @property
+    def is_waiting(self) -> bool:
+        """True until a node took the job."""
+        return self in (JobStatus.NEW, JobStatus.QUEUED)
+
+    @property
     def has_owner(self) -> bool:
         """True while one node works on the job."""
         return self in (JobStatus.RUNNING, JobStatus.RETRYING)
@@ -80,15 +87,15 @@ class Job:
     Attributes
     ----------
     parameters : mapping
-        What the job works on, as JSON can say it; never a secret.
+        All that the work needs, as JSON can say it; never a secret.
     idempotency_key : str or None
         Equal for jobs that would do the same; only one of them is active at a time.
     progress : float
         From 0 to 1.
     node_id : str
-        The opening of the database that runs the job.
+        The opening of the database that runs the job; the one that made it while it waits.
     message : str or None
-        What was done, with numbers, or the short reason why not.
+        What was done, with numbers, or the short reason why not; how far it is while it runs.
     exception_trace : str or None
         Where a failed job failed.
     """
@@ -109,3 +116,9 @@ class Job:
     exception_trace: str | None = None
     started_at_us: int | None = None
     finished_at_us: int | None = None
+
+    @property
+    def priority(self) -> int:
+        """Of waiting jobs the ones with the highest are taken first; 0 for most."""
+        given = self.parameters.get(PRIORITY)
+        return given if isinstance(given, int) else 0

@@ -79,6 +79,7 @@ class ChangeFeed:
         self._poll_s = poll_s
         self._watches: list[Watch] = []
         self._pending: deque[Change] = deque()
+        self._is_reading = False
         self._is_lost = False
         self._wake = threading.Event()
         self._lock = threading.Lock()
@@ -148,8 +149,10 @@ class ChangeFeed:
 
     def take(self, change: Change) -> None:
         """Take over a change; called by the log, in order."""
-        if not self._pending:
-            # Files that old rows are read from stay until they have been.
+        if not self._is_reading:
+            # Files that old rows are read from stay until they have been: also while watchers
+            # are told of earlier changes, which are pending no more.
+            self._is_reading = True
             self._log.read_since(self, change.seq - 1)
         self._pending.append(change)
         self._wake.set()
@@ -174,9 +177,10 @@ class ChangeFeed:
         with suppress(KalamError), self._log.at_newest():
             pass  # a busy or unreachable database is looked at again soon
         changes: list[Change] = []
-        while self._pending:
-            changes.append(self._pending.popleft())
-        is_lost, self._is_lost = self._is_lost, False
+        with self._log.at_rest():
+            while self._pending:
+                changes.append(self._pending.popleft())
+            is_lost, self._is_lost = self._is_lost, False
         for watch in self._watches:
             concerned = [change for change in changes if watch.concerns(change)]
             if is_lost:
@@ -186,8 +190,8 @@ class ChangeFeed:
             watch.watcher.tick()
         del changes
         with self._log.at_rest():
-            oldest = self._pending[0].seq - 1 if self._pending else None
-            self._log.read_since(self, oldest)
+            self._is_reading = bool(self._pending)
+            self._log.read_since(self, self._pending[0].seq - 1 if self._pending else None)
         with self._lock:
             if self._watches:
                 return True

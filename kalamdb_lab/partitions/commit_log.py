@@ -21,12 +21,7 @@ from kalamdb_lab.partitions.payload import (
 )
 from kalamdb_lab.partitions.removals import SeqNumbers
 from kalamdb_lab.partitions.transaction_view import TransactionView
-from kalamdb_lab.store.log import (
-    Entry,
-    EntryKind,
-    ReadTransaction,
-    Store,
-)
+from kalamdb_lab.store.log import Entry, EntryKind, ReadTransaction, Store
 
 Definition: TypeAlias = Callable[[], TableDef | None]
 """The present definition of a table; None if it was dropped."""

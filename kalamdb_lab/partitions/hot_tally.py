@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
@@ -13,8 +12,9 @@ from kalamdb_lab.partitions.payload import RowsSummary, summarize_rows
 from kalamdb_lab.store.log import EntryKind, HotCount, PartitionChange, Store
 
 _MOVES_HOT = frozenset({EntryKind.FLUSH, EntryKind.EVICT, EntryKind.DROP})
-_CHUNK = 1_000
-"""So many entries are read at once: a reader waits behind it for some milliseconds."""
+_CHUNK_ENTRIES = 1_000
+_CHUNK_BYTES = 4_000_000
+"""So much is read at once: other readers wait behind it for some milliseconds."""
 
 
 @dataclass(slots=True)
@@ -68,12 +68,14 @@ class HotTally:
         """By the key of the table; tables with nothing hot are left out."""
         self.seq: int | None = None
         """The last number of the log that is counted in; None before the first `follow`."""
+        self.log_start = 0
+        """The number below which the log was trimmed by then."""
 
     def follow(self) -> Sequence[PartitionChange] | None:
         """Take in what was committed since; return it, or None if all was counted anew."""
         with self._store.read() as transaction:
-            last_seq = transaction.last_seq()
-            if self.seq is None or self.seq < transaction.log_start():
+            last_seq, self.log_start = transaction.last_seq(), transaction.log_start()
+            if self.seq is None or self.seq < self.log_start:
                 # Entries that were never seen may be trimmed.
                 self.tables = {}
                 self._put(transaction.hot_counts())
@@ -93,9 +95,7 @@ class HotTally:
     def _put(self, counts: list[HotCount], partitions: set[PartitionKey] | None = None) -> None:
         if partitions is None:  # all of them, which must not cost a sum for each scope
             for hot in counts:
-                change = PartitionChange(
-                    hot.partition, EntryKind.ROWS, hot.count, hot.first_at_us
-                )
+                change = PartitionChange(hot.partition, EntryKind.ROWS, hot.count, hot.first_at_us)
                 self.tables.setdefault(hot.partition.table_key, TableHot()).add(change)
             return
         for partition in partitions - {hot.partition for hot in counts}:
@@ -136,10 +136,15 @@ def _summaries(
 ) -> Iterator[tuple[int, RowsSummary]]:
     """Yield the time of each hot entry, and what its payload says but for the rows."""
     while True:
+        found: list[tuple[int, RowsSummary]] = []
+        size_bytes, is_full = 0, False
         with store.read() as transaction:
-            entries = list(islice(transaction.hot_entries(key, after_seq=after_seq), _CHUNK))
-        for entry in entries:
-            yield entry.at_us, summarize_rows(entry.payload)
-        if len(entries) < _CHUNK:
+            for entry in transaction.hot_entries(key, after_seq=after_seq):
+                found.append((entry.at_us, summarize_rows(entry.payload)))
+                after_seq, size_bytes = entry.seq, size_bytes + len(entry.payload)
+                is_full = len(found) == _CHUNK_ENTRIES or size_bytes > _CHUNK_BYTES
+                if is_full:
+                    break
+        yield from found
+        if not is_full:
             return
-        after_seq = entries[-1].seq

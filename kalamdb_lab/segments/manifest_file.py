@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -220,7 +220,13 @@ def delete_manifest(storage: Storage, directory: str, partition: PartitionKey) -
         storage.discard(_beside(directory, MANIFEST_NAME))
 
 
-def orphans(storage: Storage, known_paths: Collection[str], *, older_than_us: int) -> Iterator[str]:
+def orphans(
+    storage: Storage,
+    known_paths: Collection[str],
+    *,
+    older_than_us: int,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[str]:
     """Return what crashes left: temporary names, and segments that no manifest names.
 
     Parameters
@@ -230,6 +236,8 @@ def orphans(storage: Storage, known_paths: Collection[str], *, older_than_us: in
     older_than_us : int
         Only what was last changed before this time of the machine's clock, in µs since 1970; a
         segment that is being written is named by nobody yet.
+    check : callable
+        Called for each file; it may raise to stop.
     """
     known = set(known_paths)
     known |= {vectors_path(path) for path in known_paths}
@@ -237,6 +245,7 @@ def orphans(storage: Storage, known_paths: Collection[str], *, older_than_us: in
     candidate: StoredFile | None = None
     newest_us = 0
     for file in storage.walk():
+        check()
         if inside and file.path.startswith(inside):
             newest_us = max(newest_us, file.modified_us)
             continue

@@ -11,10 +11,13 @@ import enum
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
+
+TIMES_APART_US: Final = 5_000_000
+"""How exactly it stays known when the numbers of trimmed entries were taken."""
 
 
 class EntryKind(enum.IntEnum):
@@ -84,6 +87,25 @@ class RetiredSegment:
     retired_at_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class HotCount:
+    """What of a partition is not flushed: how many numbers it took, and since when."""
+
+    partition: PartitionKey
+    count: int
+    first_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionChange:
+    """The entries of one kind that a partition got: how many numbers, and since when."""
+
+    partition: PartitionKey
+    kind: EntryKind
+    count: int
+    first_at_us: int
+
+
 class ReadTransaction(Protocol):
     """The catalog as it was at one moment."""
 
@@ -103,8 +125,27 @@ class ReadTransaction(Protocol):
         """Yield all entries with a greater ``seq``, in order."""
         ...
 
-    def hot_entries(self, partition: PartitionKey) -> Iterator[Entry]:
+    def hot_entries(self, partition: PartitionKey, *, after_seq: int = 0) -> Iterator[Entry]:
         """Yield the entries of one partition that are not flushed, in order."""
+        ...
+
+    def hot_counts(self, partitions: Collection[PartitionKey] | None = None) -> list[HotCount]:
+        """Return what is hot in each of these partitions, or in all, where something is."""
+        ...
+
+    def changes_after(self, seq: int) -> list[PartitionChange]:
+        """Return what the entries with a greater ``seq`` changed, by partition and kind.
+
+        Costs as much as there are such entries; their payloads are not read.
+        """
+        ...
+
+    def deletions(self, table_key: int) -> list[RemovedVersions]:
+        """Return the lists of a table's live segments that name deleted rows."""
+        ...
+
+    def taken_at_us(self, seq: int) -> int | None:
+        """Return a time at which that number had been taken: the first that is still known."""
         ...
 
     def segments(self, partition: PartitionKey) -> list[ListedSegment]:
@@ -199,8 +240,12 @@ class WriteTransaction(ReadTransaction, Protocol):
         """
         ...
 
-    def trim_log(self, before_us: int) -> int:
-        """Delete flushed entries older than that time; return how many."""
+    def trim_log(self, before_us: int, *, times_from_us: int = 0) -> int:
+        """Delete flushed entries older than that time; return how many.
+
+        When their numbers were taken stays known to `TIMES_APART_US`, but for what is older than
+        ``times_from_us``: of that only which number was the last.
+        """
         ...
 
 

@@ -22,8 +22,8 @@ from kalamdb_lab.errors import (
     NotSupportedError,
     StorageError,
 )
+from kalamdb_lab.store.sqlite_schema import SCHEMA
 from kalamdb_lab.store.sqlite_transactions import (
-    SCHEMA,
     SqliteReadTransaction,
     SqliteWriteTransaction,
 )

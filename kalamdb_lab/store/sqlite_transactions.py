@@ -12,49 +12,16 @@ from kalamdb_lab.errors import CorruptError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.store.log import (
+    TIMES_APART_US,
     Entry,
     EntryKind,
+    HotCount,
     ListedSegment,
+    PartitionChange,
     RemovedVersions,
     RetiredSegment,
 )
 from kalamdb_lab.store.segment_record import decode_segment, encode_segment
-
-SCHEMA: Final = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES ('last_seq', 0), ('last_segment_id', 0), ('opens', 0), ('log_start', 0);
-CREATE TABLE partitions (
-    partition_id INTEGER PRIMARY KEY,
-    table_key INTEGER NOT NULL,
-    scope TEXT NOT NULL,
-    UNIQUE (table_key, scope)
-);
-CREATE TABLE log (
-    seq INTEGER PRIMARY KEY,
-    count INTEGER NOT NULL,
-    partition_id INTEGER NOT NULL,
-    kind INTEGER NOT NULL,
-    flushed INTEGER NOT NULL DEFAULT 0,
-    at_us INTEGER NOT NULL,
-    payload BLOB NOT NULL
-);
-CREATE INDEX log_hot ON log (partition_id, seq) WHERE flushed = 0;
-CREATE TABLE segments (
-    segment_id INTEGER PRIMARY KEY,
-    partition_id INTEGER NOT NULL,
-    retired_seq INTEGER,
-    retired_at_us INTEGER,
-    removed_seqs BLOB NOT NULL,
-    removed_at BLOB NOT NULL,
-    removed_deleted BLOB NOT NULL,
-    meta BLOB NOT NULL
-);
-CREATE INDEX segments_live ON segments (partition_id) WHERE retired_seq IS NULL;
-CREATE TABLE checkpoints (seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL);
-CREATE TABLE leases (
-    node_id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, expires_us INTEGER NOT NULL
-);
-"""
 
 _ENTRY_COLUMNS: Final = "log.seq, log.count, p.table_key, p.scope, log.kind, log.at_us, log.payload"
 _SEGMENT_COLUMNS: Final = (
@@ -96,13 +63,62 @@ class SqliteReadTransaction:
         )
         return map(_entry, rows)
 
-    def hot_entries(self, partition: PartitionKey) -> Iterator[Entry]:
+    def hot_entries(self, partition: PartitionKey, *, after_seq: int = 0) -> Iterator[Entry]:
         rows = self.connection.execute(
             f"SELECT {_ENTRY_COLUMNS} FROM log JOIN partitions p USING (partition_id) "
-            "WHERE log.flushed = 0 AND log.partition_id = ? ORDER BY log.seq",
-            (self._partition_id(partition),),
+            "WHERE log.flushed = 0 AND log.partition_id = ? AND log.seq > ? ORDER BY log.seq",
+            (self._partition_id(partition), after_seq),
         )
         return map(_entry, rows)
+
+    def hot_counts(self, partitions: Collection[PartitionKey] | None = None) -> list[HotCount]:
+        if partitions is None:
+            rows = self.connection.execute(
+                "SELECT p.table_key, p.scope, h.count, h.at_us FROM (SELECT partition_id, "
+                "sum(count) AS count, min(at_us) AS at_us FROM log WHERE flushed = 0 "
+                "GROUP BY partition_id) h JOIN partitions p USING (partition_id)"
+            ).fetchall()
+            return [HotCount(PartitionKey(key, scope), *hot) for key, scope, *hot in rows]
+        found = []
+        for partition in partitions:
+            row = self.connection.execute(
+                "SELECT sum(count), min(at_us) FROM log WHERE flushed = 0 AND partition_id = ?",
+                (self._partition_id(partition),),
+            ).fetchone()
+            if row[0] is not None:
+                found.append(HotCount(partition, *row))
+        return found
+
+    def changes_after(self, seq: int) -> list[PartitionChange]:
+        rows = self.connection.execute(
+            "SELECT p.table_key, p.scope, c.kind, c.count, c.at_us FROM (SELECT partition_id, "
+            "kind, sum(count) AS count, min(at_us) AS at_us FROM log WHERE seq > ? "
+            "GROUP BY partition_id, kind) c JOIN partitions p USING (partition_id)",
+            (seq,),
+        )
+        return [
+            PartitionChange(PartitionKey(table_key, scope), EntryKind(kind), count, at_us)
+            for table_key, scope, kind, count, at_us in rows
+        ]
+
+    def deletions(self, table_key: int) -> list[RemovedVersions]:
+        rows = self.connection.execute(
+            "SELECT s.removed_seqs, s.removed_at, s.removed_deleted FROM partitions p "
+            "JOIN segments s USING (partition_id) WHERE p.table_key = ? "
+            "AND s.retired_seq IS NULL AND instr(s.removed_deleted, x'01') > 0",
+            (table_key,),
+        )
+        return [RemovedVersions(*row) for row in rows]
+
+    def taken_at_us(self, seq: int) -> int | None:
+        row = self.connection.execute(
+            "SELECT min(at_us) FROM (SELECT at_us FROM (SELECT at_us FROM log WHERE seq >= "
+            "coalesce((SELECT iif(seq + max(count, 1) > ?1, seq, NULL) FROM log WHERE seq <= ?1 "
+            "ORDER BY seq DESC LIMIT 1), ?1) ORDER BY seq LIMIT 1) "
+            "UNION ALL SELECT min(at_us) FROM checkpoints WHERE seq >= ?1)",
+            (seq,),
+        ).fetchone()
+        return None if row[0] is None else int(row[0])
 
     def segments(self, partition: PartitionKey) -> list[ListedSegment]:
         rows = self.connection.execute(
@@ -316,15 +332,24 @@ class SqliteWriteTransaction(SqliteReadTransaction):
     def _raise_meta(self, key: str, value: int) -> None:
         self.connection.execute("UPDATE meta SET value = max(value, ?) WHERE key = ?", (value, key))
 
-    def trim_log(self, before_us: int) -> int:
+    def trim_log(self, before_us: int, *, times_from_us: int = 0) -> int:
         row = self.connection.execute(
             "SELECT max(seq) FROM log WHERE flushed = 1 AND at_us < ?", (before_us,)
         ).fetchone()
         if row[0] is None:
             return 0
-        self._note_time(row[0])
+        self.connection.execute(
+            "INSERT OR REPLACE INTO checkpoints SELECT max(seq + max(count, 1) - 1), max(at_us) "
+            "FROM log WHERE flushed = 1 AND at_us < ? GROUP BY at_us / ?",
+            (before_us, TIMES_APART_US),
+        )
+        self.connection.execute(
+            "DELETE FROM checkpoints WHERE seq < "
+            "(SELECT max(seq) FROM checkpoints WHERE at_us < ?)",
+            (times_from_us,),
+        )
         cursor = self.connection.execute(
-            "DELETE FROM log WHERE flushed = 1 AND at_us < ? AND seq <= ?", (before_us, row[0])
+            "DELETE FROM log WHERE flushed = 1 AND at_us < ?", (before_us,)
         )
         self._raise_meta("log_start", row[0])
         self.connection.execute("PRAGMA incremental_vacuum").fetchall()

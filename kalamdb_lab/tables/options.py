@@ -68,7 +68,7 @@ def table_options(kind: TableKind, options: Sequence[tuple[str, OptionValue]]) -
     return TableOptions(
         storage_id=None if stream else str(given.get("STORAGE_ID", "local")).lower(),
         use_user_storage=flag("USE_USER_STORAGE", given.get("USE_USER_STORAGE", False)),
-        flush_policy=_policy(given["FLUSH_POLICY"]) if "FLUSH_POLICY" in given else None,
+        flush_policy=flush_policy(given["FLUSH_POLICY"]) if "FLUSH_POLICY" in given else None,
         deleted_retention_hours=_whole(
             given.get("DELETED_RETENTION_HOURS"),
             0,
@@ -104,6 +104,27 @@ def given_once(options: Sequence[tuple[str, OptionValue]]) -> dict[str, OptionVa
     return given
 
 
+def flush_policy(value: OptionValue) -> FlushPolicy:
+    """Return a policy as FLUSH_POLICY and the setting of the database say it."""
+    parts = [_POLICY_PART.fullmatch(part.strip()) for part in str(value).lower().split(",")]
+    numbers = {match[1]: int(match[2]) for match in parts if match is not None}
+    if (
+        any(match is None for match in parts)
+        or len(numbers) != len(parts)
+        or min(numbers.values()) < 1
+    ):
+        raise InvalidOptionError(
+            f"Invalid FLUSH_POLICY '{value}': use rows:N, interval:N or rows:N,interval:N "
+            "with N of at least 1"
+        )
+    return FlushPolicy(numbers.get("rows"), numbers.get("interval"))
+
+
+def default_flush_policy(setting: str) -> FlushPolicy | None:
+    """Return the policy of tables without one; None if statements alone flush them ("none")."""
+    return None if setting.strip().lower() == "none" else flush_policy(setting)
+
+
 def flag(name: str, value: OptionValue) -> bool:
     """Return the value of an option that is TRUE or FALSE."""
     if isinstance(value, bool):
@@ -121,18 +142,3 @@ def _whole(value: OptionValue, lowest: int, message: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
         raise InvalidOptionError(message)
     return value
-
-
-def _policy(value: OptionValue) -> FlushPolicy:
-    parts = [_POLICY_PART.fullmatch(part.strip()) for part in str(value).lower().split(",")]
-    numbers = {match[1]: int(match[2]) for match in parts if match is not None}
-    if (
-        any(match is None for match in parts)
-        or len(numbers) != len(parts)
-        or min(numbers.values()) < 1
-    ):
-        raise InvalidOptionError(
-            f"Invalid FLUSH_POLICY '{value}': use rows:N, interval:N or rows:N,interval:N "
-            "with N of at least 1"
-        )
-    return FlushPolicy(numbers.get("rows"), numbers.get("interval"))

@@ -12,9 +12,12 @@ from kalamdb_lab.errors import ClosedError, KalamError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.store.log import (
+    TIMES_APART_US,
     Entry,
     EntryKind,
+    HotCount,
     ListedSegment,
+    PartitionChange,
     RemovedVersions,
     RetiredSegment,
 )
@@ -131,14 +134,34 @@ class MemoryTransaction:
     def entries_after(self, seq: int) -> Iterator[Entry]:
         return iter([entry for entry in self.state.entries if entry.seq > seq])
 
-    def hot_entries(self, partition: PartitionKey) -> Iterator[Entry]:
-        return iter(
-            [
-                entry
-                for entry in self.state.entries
-                if entry.partition == partition and entry.seq not in self.state.flushed
-            ]
-        )
+    def _hot(self) -> list[Entry]:
+        return [entry for entry in self.state.entries if entry.seq not in self.state.flushed]
+
+    def hot_entries(self, partition: PartitionKey, *, after_seq: int = 0) -> Iterator[Entry]:
+        of_partition = (entry for entry in self._hot() if entry.partition == partition)
+        return iter([entry for entry in of_partition if entry.seq > after_seq])
+
+    def hot_counts(self, partitions: Collection[PartitionKey] | None = None) -> list[HotCount]:
+        hot: dict[PartitionKey, list[Entry]] = {}
+        for entry in self._hot():
+            if partitions is None or entry.partition in partitions:
+                hot.setdefault(entry.partition, []).append(entry)
+        return [HotCount(key, *_sum_and_first(entries)) for key, entries in hot.items()]
+
+    def changes_after(self, seq: int) -> list[PartitionChange]:
+        changes: dict[tuple[PartitionKey, EntryKind], list[Entry]] = {}
+        for entry in self.entries_after(seq):
+            changes.setdefault((entry.partition, entry.kind), []).append(entry)
+        return [PartitionChange(*key, *_sum_and_first(found)) for key, found in changes.items()]
+
+    def deletions(self, table_key: int) -> list[RemovedVersions]:
+        live = (item for item in self.all_segments() if item.meta.partition.table_key == table_key)
+        return [item.removed for item in live if b"\x01" in item.removed.deleted]
+
+    def taken_at_us(self, seq: int) -> int | None:
+        later = [e.at_us for e in self.state.entries if e.seq + max(e.count, 1) > seq][:1]
+        later += [at_us for last, at_us in self.state.checkpoints if last >= seq]
+        return min(later, default=None)
 
     def segments(self, partition: PartitionKey) -> list[ListedSegment]:
         return [item for item in self.all_segments() if item.meta.partition == partition]
@@ -252,14 +275,25 @@ class MemoryTransaction:
             self.state.checkpoints.append((last_seq, at_us))
         self.state.last_segment_id = max(self.state.last_segment_id, last_segment_id)
 
-    def trim_log(self, before_us: int) -> int:
-        gone = [
-            entry.seq
+    def trim_log(self, before_us: int, *, times_from_us: int = 0) -> int:
+        old = [
+            entry
             for entry in self.state.entries
             if entry.seq in self.state.flushed and entry.at_us < before_us
         ]
+        gone = [entry.seq for entry in old]
         if gone:
-            self._note_time(max(gone))
+            for at in sorted({entry.at_us // TIMES_APART_US for entry in old}):
+                near = [entry for entry in old if entry.at_us // TIMES_APART_US == at]
+                last = max(entry.seq + max(entry.count, 1) - 1 for entry in near)
+                self.state.checkpoints.append((last, max(entry.at_us for entry in near)))
+            known = self.state.checkpoints
+            past = max((seq for seq, at_us in known if at_us < times_from_us), default=0)
+            self.state.checkpoints = [item for item in known if item[0] >= past]
             self.state.entries = [e for e in self.state.entries if e.seq not in set(gone)]
             self.state.log_start = max(self.state.log_start, *gone)
         return len(gone)
+
+
+def _sum_and_first(entries: Sequence[Entry]) -> tuple[int, int]:
+    return sum(entry.count for entry in entries), min(entry.at_us for entry in entries)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 import kalamdb_lab as kalam
 from kalamdb_lab import FakeClock
 from kalamdb_lab.cli import app
+from kalamdb_lab.testing.jobs import finished
 
 
 def run(*arguments: object) -> Result:
@@ -21,10 +22,11 @@ def run(*arguments: object) -> Result:
 def made_lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("made") / "lab.kalam"
     with kalam.open(path, clock=FakeClock()) as db:
-        db.session().execute_script(
+        finished(
+            db.session(),
             "CREATE TABLE plans (id INT); CREATE TABLE notes (id INT);"
             "INSERT INTO plans VALUES (1), (2), (3); INSERT INTO notes VALUES (1);"
-            "STORAGE FLUSH ALL"
+            "STORAGE FLUSH ALL",
         )
     return path
 

@@ -40,7 +40,7 @@ def offered(session: Session, text: str) -> list[str]:
         ("sel|", ["select"]),
         ("SELECT * FROM pl|", ["plans"]),
         ("SELECT * FROM PL|", ["plans"]),
-        ("SELECT t| FROM plans", ["title", "table", "tables", "tblproperties", "then", "to", "transaction", "true"]),
+        ("SELECT t| FROM plans", ["title", "table", "tables", "tblproperties", "then", "to", "transaction", "true", "type"]),
         ("SELECT p.co| FROM plans AS p", ["cost"]),
         ("SELECT plans.| FROM plans", ["id", "title", "cost"]),
         ("SELECT * FROM air.|", ["notes"]),

@@ -13,6 +13,7 @@ import kalamdb_lab as kalam
 from kalamdb_lab import FakeClock, KalamError
 from kalamdb_lab.engine.database import Database
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.jobs import schedules
 
 # Test files are not importable under importlib mode; what they share stands beside them.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -38,9 +39,23 @@ class Opened:
 def open_directory(path: Path, clock: FakeClock | None = None) -> Opened:
     """Open with a context of its own, as another process would; commits need not reach the disk."""
     path.mkdir(exist_ok=True)
-    (path / "kalam.toml").write_text('durability = "normal"\nbulk_rows = 6\n')
+    (path / "kalam.toml").write_text('durability = "normal"\nbulk_rows = 6\njob_retry_s = 0.01\n')
     clock = clock or FakeClock()
     return Opened(kalam.open(path, clock=clock), clock)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _asleep() -> Iterator[None]:
+    """Policies, retention and TTL are looked at when a test says so, and not in its middle."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedules, "_TICK_S", 3600.0)
+        yield
+
+
+@pytest.fixture
+def awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are looked at each second, as everywhere else."""
+    monkeypatch.setattr(schedules, "_TICK_S", 1.0)
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +93,9 @@ def studio(shared: Opened) -> Iterator[Opened]:
     root = shared.session(namespace="default")
     root.execute("CREATE NAMESPACE studio")
     yield shared
+    for job in shared.database.jobs.list():  # or the next test finds one with its key active
+        if job.status.is_active:
+            shared.database.jobs.wait(job.job_id, timeout=60)
     for namespace, *_ in root.execute("SHOW NAMESPACES").rows():
         if namespace not in ("system", "default"):
             root.execute(f"DROP NAMESPACE {namespace} CASCADE")

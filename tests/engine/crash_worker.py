@@ -13,6 +13,7 @@ import sys
 import pyarrow as pa
 
 import kalamdb_lab as kalam
+from kalamdb_lab.testing.jobs import finished
 
 
 def work(directory: str, seed: int, next_id: int, bulk: int) -> None:
@@ -50,9 +51,9 @@ def work(directory: str, seed: int, next_id: int, bulk: int) -> None:
                 session.execute("DELETE FROM events WHERE id = ?", [row])
                 tell("-", row)
             case "flush":
-                session.execute("STORAGE FLUSH TABLE events")
+                finished(session, "STORAGE FLUSH TABLE events")
             case "compact":
-                session.execute("STORAGE COMPACT TABLE events")
+                finished(session, "STORAGE COMPACT TABLE events")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Jobs that tests run by hand: here, in another thread, or in another process."""
+"""Jobs whose work tests do by hand: here, beside the test, or in another process."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kalamdb_lab.jobs.manager import JobManager, JobRun
+from kalamdb_lab.jobs.manager import JobManager
+from kalamdb_lab.jobs.run import Completed, Decision, JobRun
 from kalamdb_lab.model.jobs import Job, JobKind, JobStatus
+
+PATIENCE_S = 30
+KEY = "flush:studio:t"
 
 WAITING = """
 import sys
 import kalamdb_lab as kalam
+from kalamdb_lab.jobs.run import Completed
 from kalamdb_lab.model.jobs import JobKind
 db = kalam.open(sys.argv[1])
-def work(run):
+jobs = db._context.jobs
+def work(job, run):
     print(run.job_id, flush=True)
     while sys.stdin.readline() == "check\\n":
         run.check()
-    return "Done"
-job = db._context.jobs.run(
-    JobKind.FLUSH, key="flush:studio:t", parameters={}, created_by="root", work=work
-)
+    return Completed("Done")
+jobs.start({JobKind.FLUSH: work})
+job = jobs.submit(JobKind.FLUSH, key="flush:studio:t", parameters={}, created_by="root")
+job = jobs.wait(job.job_id)
 print(job.status.value, job.message, flush=True)
 """
+
+Work = Callable[[JobRun], str]
 
 
 def manager(opened: Any) -> JobManager:
@@ -35,38 +43,58 @@ def manager(opened: Any) -> JobManager:
     return jobs
 
 
-def run(jobs: JobManager, work: Callable[[JobRun], str], key: str = "flush:studio:t") -> Job:
-    return jobs.run(JobKind.FLUSH, key=key, parameters={}, created_by="root", work=work)
+def submit(jobs: JobManager, key: str = KEY, **options: Any) -> Job:
+    job = jobs.submit(
+        options.pop("kind", JobKind.FLUSH), key=key, parameters={}, created_by="root", **options
+    )
+    assert job is not None
+    return job
 
 
 @contextmanager
-def running(jobs: JobManager, key: str = "flush:studio:t") -> Iterator[tuple[str, list[Any]]]:
-    """A job that runs in another thread until the block ends; what came of it."""
-    began, done = threading.Event(), threading.Event()
-    ids: list[str] = []
-    ends: list[Any] = []
-
-    def work(run: JobRun) -> str:
-        ids.append(run.job_id)
-        began.set()
-        done.wait(20)
-        run.check()
-        return "Done"
-
-    def start() -> None:
-        try:
-            ends.append(run(jobs, work, key))
-        except Exception as error:  # noqa: BLE001 - looked at by the test
-            ends.append(error)
-
-    thread = threading.Thread(target=start)
-    thread.start()
-    assert began.wait(20)
+def doing(
+    jobs: JobManager, work: Callable[[Job, JobRun], Decision], kind: JobKind = JobKind.FLUSH
+) -> Iterator[None]:
+    """Let ``work`` be what jobs of a kind do, during the block."""
+    before = jobs._workers._executors[kind]
+    jobs.start({kind: work})
     try:
-        yield ids[0], ends
+        yield
     finally:
-        done.set()
-        thread.join()
+        jobs.start({kind: before})
+
+
+def run(jobs: JobManager, work: Work, key: str = KEY) -> Job:
+    """Wait for a job as a statement does."""
+    with doing(jobs, lambda _, run: Completed(work(run))):
+        return jobs.run(JobKind.FLUSH, key=key, parameters={}, created_by="root")
+
+
+@contextmanager
+def running(
+    jobs: JobManager, key: str = KEY, kind: JobKind = JobKind.FLUSH
+) -> Iterator[tuple[str, list[Job]]]:
+    """A job that runs until the block ends; what came of it. Others of its kind run as ever."""
+    began, done = threading.Event(), threading.Event()
+    ends: list[Job] = []
+    before = jobs._workers._executors[kind]
+
+    def work(job: Job, run: JobRun) -> Decision:
+        if job.idempotency_key != key:
+            return before(job, run)
+        began.set()
+        done.wait(PATIENCE_S)
+        run.check()
+        return Completed("Done")
+
+    with doing(jobs, work, kind):
+        job_id = submit(jobs, key, kind=kind).job_id
+        assert began.wait(PATIENCE_S)
+        try:
+            yield job_id, ends
+        finally:
+            done.set()
+            ends.append(jobs.wait(job_id, PATIENCE_S))
 
 
 @contextmanager
@@ -92,15 +120,18 @@ def tell(other: subprocess.Popen[str], line: str) -> None:
     other.stdin.flush()
 
 
-def log_of(opened: Any) -> list[str]:
-    return Path(opened.database.path, "jobs.log").read_text().splitlines()
+def log_of(opened: Any, job_id: str | None = None) -> list[str]:
+    """The lines about one job, or about all."""
+    lines = Path(opened.database.path, "jobs.log").read_text().splitlines()
+    return [line for line in lines if job_id is None or line.startswith(f"[{job_id}]")]
 
 
-def put(opened: Any, status: JobStatus) -> None:
+def put(opened: Any, status: JobStatus, node_id: str = "gone", job_id: str = "FL-waiting1") -> None:
+    """The row of a job that some opening left behind."""
     context = opened.database._context
     with context.log.commit() as commit:
         job = Job(
-            "FL-waiting1", JobKind.FLUSH, status, "gone", "root", commit.at_us, commit.at_us,
-            idempotency_key="flush:studio:t",
+            job_id, JobKind.FLUSH, status, node_id, "root", commit.at_us, commit.at_us,
+            {"namespace_id": "studio", "table_name": "t"}, idempotency_key=KEY,
         )  # fmt: skip
         context.catalog.jobs.put(commit, job)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 SECRET = "s3cr3t-k3y"
 
@@ -40,11 +41,11 @@ def moving(root: Session, mia: Session) -> list[tuple[int, str]]:
         "CREATE USER TABLE notes (id INT PRIMARY KEY, body TEXT) WITH (STORAGE_ID = 'vault')"
     )
     mia.execute("INSERT INTO notes VALUES (1, 'a'), (2, 'b'), (3, 'c')")
-    root.execute("STORAGE FLUSH TABLE notes")
+    finished(root, "STORAGE FLUSH TABLE notes")
     root.execute(
         "ALTER STORAGE vault SET USER_TABLES_TEMPLATE 'u/{namespace}/{tableName}/{userId}'"
     )
     mia.execute("INSERT INTO notes VALUES (4, 'd'); DELETE FROM notes WHERE id = 2")
     mia.execute("UPDATE notes SET body = 'A' WHERE id = 1")
-    root.execute("STORAGE FLUSH TABLE notes")
+    finished(root, "STORAGE FLUSH TABLE notes")
     return [(1, "A"), (3, "c"), (4, "d")]

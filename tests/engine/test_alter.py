@@ -11,6 +11,7 @@ from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import NotFoundError
 from kalamdb_lab.jobs import upkeep
 from kalamdb_lab.query.plan_cache import PlanCache
+from kalamdb_lab.testing.jobs import finished
 
 STATES = ["hot", "flushed", "both"]
 
@@ -23,10 +24,10 @@ def fill(s: Session, state: str, *, kind: str = "USER") -> None:
         INSERT INTO tracks VALUES (1, 'Dawn', 'jz', 700), (2, 'Hill', 'fk', 180)"""
     )
     if state in ("flushed", "both"):
-        s.execute("STORAGE FLUSH TABLE tracks")
+        finished(s, "STORAGE FLUSH TABLE tracks")
     s.execute("INSERT INTO tracks VALUES (3, 'Mist', NULL, NULL), (4, 'Rain', '17', 20)")
     if state == "flushed":
-        s.execute("STORAGE FLUSH TABLE tracks")
+        finished(s, "STORAGE FLUSH TABLE tracks")
 
 
 @pytest.fixture(params=STATES)
@@ -50,7 +51,7 @@ def test_an_added_column_shows_its_default_for_old_rows(tracks: Session) -> None
     tracks.execute("INSERT INTO tracks (id, title) VALUES (5, 'Snow')")
     expected = [(None, None), (3, None), (3, None), (3, None), (3, None)]
     assert rows(tracks, "rating, note") == expected
-    tracks.execute("STORAGE FLUSH TABLE tracks; STORAGE COMPACT TABLE tracks")
+    finished(tracks, "STORAGE FLUSH TABLE tracks; STORAGE COMPACT TABLE tracks")
     assert rows(tracks, "rating, note") == expected
     assert tracks.execute("SELECT * FROM tracks WHERE id = 2").columns == [
         "id", "title", "genre", "seconds", "rating", "note",
@@ -77,7 +78,7 @@ def test_a_dropped_column_that_comes_back_starts_anew(tracks: Session) -> None:
     assert tracks.execute("SELECT * FROM tracks").columns == ["id", "title", "seconds"]
     tracks.execute("ALTER TABLE tracks ADD COLUMN genre TEXT")
     assert rows(tracks, "genre") == [(None,)] * 4
-    tracks.execute("STORAGE FLUSH TABLE tracks; STORAGE COMPACT TABLE tracks")
+    finished(tracks, "STORAGE FLUSH TABLE tracks; STORAGE COMPACT TABLE tracks")
     assert rows(tracks, "genre") == [(None,)] * 4
 
 
@@ -91,7 +92,7 @@ def test_renaming_keeps_the_values_also_when_names_change_places(tracks: Session
     tracks.execute("UPDATE tracks SET title = 'rk' WHERE key = 1")
     tracks.execute("INSERT INTO tracks (key, genre) VALUES (1, 'x') ON CONFLICT (key) DO NOTHING")
     assert tracks.execute("SELECT title FROM tracks WHERE key = 1").rows() == [("rk",)]
-    tracks.execute("STORAGE FLUSH TABLE tracks; STORAGE COMPACT TABLE tracks")
+    finished(tracks, "STORAGE FLUSH TABLE tracks; STORAGE COMPACT TABLE tracks")
     assert tracks.execute("SELECT genre, title FROM tracks WHERE key = 1").rows() == [
         ("Dawn", "rk")
     ]
@@ -139,10 +140,10 @@ def test_a_date_key_widens_to_timestamp_and_stays_unique(
     s.execute("CREATE TABLE tracks (id DATE PRIMARY KEY, n INT)")
     s.execute("INSERT INTO tracks VALUES ('2031-04-30', 1)")
     if state != "hot":
-        s.execute("STORAGE FLUSH TABLE tracks")
+        finished(s, "STORAGE FLUSH TABLE tracks")
     s.execute("INSERT INTO tracks VALUES ('2031-05-01', 2)")
     if state == "flushed":
-        s.execute("STORAGE FLUSH TABLE tracks")
+        finished(s, "STORAGE FLUSH TABLE tracks")
     s.execute("ALTER TABLE tracks MODIFY COLUMN id TIMESTAMP")
     for day in ("2031-04-30", "2031-05-01"):
         error = refused(s, f"INSERT INTO tracks VALUES ('{day} 00:00:00', 9)")
@@ -199,7 +200,7 @@ def test_values_that_were_replaced_do_not_count(tracks: Session) -> None:
     for maintenance in ("FLUSH", "COMPACT"):
         assert rows(tracks, "genre, id") == [(1, 1), (2, 2), (3, 3), (4, 4)]
         assert tracks.execute("SELECT genre FROM tracks WHERE id = 3").rows() == [(3,)]
-        tracks.execute(f"STORAGE {maintenance} TABLE tracks")
+        finished(tracks, f"STORAGE {maintenance} TABLE tracks")
     assert rows(tracks, "genre + 1") == [(2,), (3,), (4,), (5,)]
 
 
@@ -371,7 +372,7 @@ def test_flush_and_compact_take_a_table_that_another_process_alters_meanwhile(
     for table in ("a", "b"):
         s.execute_script(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
         for row in (1, 2):
-            s.execute_script(f"INSERT INTO {table} VALUES ({row}); STORAGE FLUSH TABLE {table}")
+            finished(s, f"INSERT INTO {table} VALUES ({row}); STORAGE FLUSH TABLE {table}")
         s.execute(f"INSERT INTO {table} VALUES (3)")
     with kalam.open(fresh.database.path, clock=fresh.clock) as database:
         other = database.session(namespace="studio")
@@ -380,14 +381,12 @@ def test_flush_and_compact_take_a_table_that_another_process_alters_meanwhile(
 
         def alter_first(*args: Any, **kwargs: Any) -> Any:
             monkeypatch.undo()
-            other.execute_script(
-                "ALTER TABLE b ADD c INT; INSERT INTO b VALUES (4, 4); STORAGE FLUSH TABLE b"
-            )
-            other.execute("INSERT INTO b VALUES (5, 5)")
+            other.execute("ALTER TABLE b ADD c INT; INSERT INTO b VALUES (4, 4)")
+            other.execute("INSERT INTO b SELECT i, i FROM range(10, 16) r(i)")  # a segment at once
             return work(*args, **kwargs)
 
         monkeypatch.setattr(upkeep, name, alter_first)
-        answer = s.execute(f"STORAGE {verb} ALL IN studio").rows()
+        answer = finished(s, f"STORAGE {verb} ALL IN studio").rows()
         assert all("nothing to do" not in row[-1] for row in answer)
-    expected = [(1, None), (2, None), (3, None), (4, 4), (5, 5)]
+    expected = [(1, None), (2, None), (3, None), (4, 4), *((row, row) for row in range(10, 16))]
     assert s.execute("SELECT * FROM b ORDER BY id").rows() == expected

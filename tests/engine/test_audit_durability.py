@@ -16,6 +16,7 @@ from kalamdb_lab.catalog import keeper
 from kalamdb_lab.engine import audit
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import KalamError, PermissionDeniedError, StorageError
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_a_definition_and_its_row_are_one_commit(fresh: Any) -> None:
 
 def test_it_survives_flush_restart_and_dml(fresh: Any, refused: Any) -> None:
     root = fresh.session()
-    root.execute("CREATE TABLE t (id INT); STORAGE FLUSH ALL; STORAGE COMPACT ALL")
+    finished(root, "CREATE TABLE t (id INT); STORAGE FLUSH ALL; STORAGE COMPACT ALL")
     before = [(row.audit_id, *row.said) for row in Trail(root).all()]
     for sql in (
         "DELETE FROM system.audit_logs WHERE true",

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from audit_trail import Trail, tried
 
+from kalamdb_lab.testing.jobs import finished
+
 SECRET = "hunter2secret"
 
 
@@ -60,7 +62,7 @@ def test_service_works_on_system_tables_and_is_told_nothing_of_them(
     )
 
     def told(user: str) -> set[str]:
-        rows = fresh.session(user).execute(f"STORAGE {statement}").rows()
+        rows = finished(fresh.session(user), f"STORAGE {statement}").rows()
         return {row[2].split(".")[0] for row in rows}
 
     assert told("sue") == {"studio"}

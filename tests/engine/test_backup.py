@@ -22,6 +22,7 @@ from kalamdb_lab.errors import (
     KalamError,
     NotFoundError,
 )
+from kalamdb_lab.testing.jobs import finished
 
 USERS = ("alice", "bob", "Zoë/..")
 VALUES: dict[str, list[object]] = {
@@ -91,7 +92,7 @@ def fill(db: Database) -> None:
         user.execute("DELETE FROM plays WHERE id = 2")
         if number == 2:
             continue  # all of the last one's rows stay hot
-        root.execute("STORAGE FLUSH ALL IN studio")
+        finished(root, "STORAGE FLUSH ALL IN studio")
         user.execute("DELETE FROM notes WHERE id = 2")
         user.execute("UPDATE notes SET body = 'three, again' WHERE id = 3")
     root.execute("ALTER TABLE notes ADD COLUMN tag TEXT DEFAULT 'none'")
@@ -192,7 +193,7 @@ def test_a_dropped_namespace_comes_back_as_it_was(lab: Path, expected: dict[str,
         assert len(set(everything)) == len(everything)
     with opened(lab) as db:
         assert state(db) == expected, "after a restart"
-        db.session().execute("STORAGE FLUSH ALL; STORAGE COMPACT ALL IN studio")
+        finished(db.session(), "STORAGE FLUSH ALL; STORAGE COMPACT ALL IN studio")
         assert state(db) == expected, "flushed and merged"
     assert check_database(lab).is_sound
 
@@ -237,7 +238,7 @@ def test_restored_tables_are_ordinary_ones(lab: Path) -> None:
         assert newest == oldest, "new rows have higher numbers"
         alice.execute("UPDATE notes SET body = 'changed' WHERE id = 1")
         alice.execute("DELETE FROM notes WHERE id = 3")
-        root.execute("ALTER TABLE notes DROP COLUMN tag; STORAGE FLUSH TABLE notes")
+        finished(root, "ALTER TABLE notes DROP COLUMN tag; STORAGE FLUSH TABLE notes")
         assert alice.execute("SELECT id, body FROM notes ORDER BY id").rows() == [
             (1, "changed"),
             (2, "two, again"),

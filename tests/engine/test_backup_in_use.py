@@ -16,10 +16,12 @@ import kalamdb_lab as kalam
 from kalamdb_lab.engine.check import check_database
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import NotFoundError
+from kalamdb_lab.testing.jobs import finished
 
 WRITER = """
 import sys
 import kalamdb_lab as kalam
+from kalamdb_lab.testing.jobs import finished
 db = kalam.open(sys.argv[1])
 session = db.session("alice", namespace="lab")
 n = 0
@@ -31,11 +33,11 @@ while True:
     if n % 4 == 0:
         session.execute("DELETE FROM second WHERE id = ?", [n])
     if n % 5 == 3:
-        session.execute("STORAGE FLUSH TABLE first")
+        finished(session, "STORAGE FLUSH TABLE first")
     if n % 8 == 4:
-        session.execute("STORAGE FLUSH TABLE second")
+        finished(session, "STORAGE FLUSH TABLE second")
     if n % 12 == 5:
-        session.execute("STORAGE COMPACT ALL IN lab")
+        finished(session, "STORAGE COMPACT ALL IN lab")
     print(n, flush=True)
 """
 BACKER = """
@@ -177,7 +179,7 @@ def made_whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for table in ("first", "second"):
                 ids = list(range(start, start + 500))
                 alice.insert(table, {"id": ids, "body": [f"b{n}" for n in ids]})
-            root.execute("STORAGE FLUSH ALL IN lab")
+            finished(root, "STORAGE FLUSH ALL IN lab")
         alice.execute("DELETE FROM first WHERE id % 10 = 0")
         root.execute("BACKUP DATABASE lab TO '../whole'")
     return path.parent

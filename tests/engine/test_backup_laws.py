@@ -17,6 +17,7 @@ from kalamdb_lab.engine.database import Database
 from kalamdb_lab.errors import KalamError
 from kalamdb_lab.segments.backup_file import new_backup, read_backup
 from kalamdb_lab.tables.backup import NamespaceBackup, NamespaceRestore
+from kalamdb_lab.testing.jobs import finished
 
 USERS = ("ann", "ben")
 _numbers = itertools.count()
@@ -65,7 +66,7 @@ def test_what_is_restored_is_what_was_backed_up(
     for number, (user, sql, value) in enumerate(steps):
         session = db.session(user, namespace="law")
         try:
-            session.execute(sql.format(number), None if value is None else [value])
+            finished(session, sql.format(number), None if value is None else [value])
         except KalamError as error:
             assert error.code == "DUPLICATE_KEY"
     before = shown(db)
@@ -73,7 +74,7 @@ def test_what_is_restored_is_what_was_backed_up(
     root.execute(f"BACKUP DATABASE law TO '../{place}'; DROP NAMESPACE law CASCADE")
     root.execute(f"RESTORE DATABASE law FROM '../{place}'")
     assert shown(db) == before
-    root.execute("STORAGE FLUSH ALL IN law; STORAGE COMPACT ALL IN law")
+    finished(root, "STORAGE FLUSH ALL IN law; STORAGE COMPACT ALL IN law")
     assert shown(db) == before
     root.execute("DROP NAMESPACE law CASCADE")
 
@@ -101,7 +102,7 @@ def test_work_that_is_stopped_at_any_step_leaves_nothing(db: Database, tmp_path:
     for user in USERS:
         session = db.session(user, namespace="law")
         session.execute("INSERT INTO t VALUES (1, '[1, 0]')")
-        root.execute("STORAGE FLUSH TABLE law.t")
+        finished(root, "STORAGE FLUSH TABLE law.t")
         session.execute("INSERT INTO t VALUES (2, '[1, 0]')")
     backup = NamespaceBackup(
         context.log, context.reader, context._leases, context.storages.storage, context.clock

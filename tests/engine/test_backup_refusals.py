@@ -22,6 +22,7 @@ from kalamdb_lab.errors import (
     PermissionDeniedError,
     StorageError,
 )
+from kalamdb_lab.testing.jobs import finished
 
 BACKED_UP = "Backed up 2 tables with 7 rows to '{}'"
 RESTORED = "Restored 2 tables with 7 rows from '{}'"
@@ -49,7 +50,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
             root.execute(f"CREATE USER '{user}' INTERNAL ROLE user")
             session = db.session(user, namespace="studio")
             session.execute("INSERT INTO notes VALUES (1, 'one', '[1, 0]')")
-            root.execute("STORAGE FLUSH ALL IN studio")
+            finished(root, "STORAGE FLUSH ALL IN studio")
             session.execute("INSERT INTO notes VALUES (2, 'two', NULL)")
         (answer,) = root.execute("BACKUP DATABASE studio TO '../studio-1'").rows()
         assert answer[1:] == ("backup", "completed", BACKED_UP.format("../studio-1"))

@@ -15,6 +15,7 @@ from kalamdb_lab.engine.database import Database
 from kalamdb_lab.engine.rebuild import rebuild_database
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import CorruptError, KalamError, NotFoundError, StorageError
+from kalamdb_lab.testing.jobs import finished
 
 NOTES = {
     "alice": [(1, "one", [1.0, 0.0], None), (3, "three, again", [0.0, 1.0], "late")],
@@ -49,15 +50,16 @@ def fill(path: Path) -> None:
         for row in ([1, "one", [1.0, 0.0]], [2, "two", None], [3, "three", [0.0, 1.0]]):
             alice.execute("INSERT INTO notes VALUES (?, ?, ?)", row)
         bob.execute("INSERT INTO notes VALUES (1, 'mine', NULL)")
-        root.execute("STORAGE FLUSH ALL")
+        finished(root, "STORAGE FLUSH ALL")
         alice.execute("DELETE FROM notes WHERE id = 2")
         root.execute("ALTER TABLE notes ADD COLUMN tag TEXT")
         alice.execute("UPDATE notes SET body = 'three, again', tag = 'late' WHERE id = 3")
-        root.execute("STORAGE FLUSH TABLE notes")
-        root.execute("STORAGE COMPACT TABLE notes")
-        root.execute_script(
+        finished(root, "STORAGE FLUSH TABLE notes")
+        finished(root, "STORAGE COMPACT TABLE notes")
+        finished(
+            root,
             "UPDATE plans SET name = 'second' WHERE id = 2; DELETE FROM plans WHERE id = 9;"
-            "DROP TABLE doomed; STORAGE FLUSH TABLE plans"
+            "DROP TABLE doomed; STORAGE FLUSH TABLE plans",
         )
 
 
@@ -217,8 +219,8 @@ def test_work_goes_on_with_new_numbers(lab: Path) -> None:
         with pytest.raises(KalamError, match="Duplicate primary key"):
             alice.execute("INSERT INTO notes (id) VALUES (1)")
         assert alice.execute(seqs).rows()[0][0] > old_seq
-        root.execute_script(
-            "CREATE TABLE later (id INT); INSERT INTO later VALUES (1); STORAGE FLUSH ALL"
+        finished(
+            root, "CREATE TABLE later (id INT); INSERT INTO later VALUES (1); STORAGE FLUSH ALL"
         )
     new = {file.name for file in lab.glob("storage/**/s-*.parquet")} - names
     assert new
@@ -344,5 +346,5 @@ def test_a_dropped_table_leaves_no_bounds_of_its_values_behind(lab: Path) -> Non
         root = session_of(db, "root")
         root.execute("DROP TABLE notes")
         clock.advance(3600)
-        root.execute("STORAGE COMPACT TABLE plans")
+        finished(root, "STORAGE COMPACT TABLE plans")
     assert [file for file in (lab / "storage/studio/notes").rglob("*") if file.is_file()] == []

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kalamdb_lab.sql.tokens import tokenize
+from kalamdb_lab.testing.jobs import ended, finished
 
 SCRIPT = """
 CREATE NAMESPACE IF NOT EXISTS studio;                                   -- as a dba
@@ -49,7 +50,7 @@ def test_the_closing_example_runs_as_printed(fresh: Any) -> None:
     statements = [statement.text for statement in tokenize(SCRIPT)]
     answers = []
     for text in statements:
-        answers.append(dora.execute(text))
+        answers.append(finished(dora, text))
         fresh.clock.advance(1)
     assert len(answers) == 27
     named = dict(zip(statements, answers, strict=True))
@@ -101,5 +102,6 @@ def test_the_closing_example_runs_as_one_script_too(fresh: Any) -> None:
     assert mia.execute("SELECT title, rating FROM tracks").rows() == [("For Mia", 3)]
     assert mia.execute("SELECT * FROM long_tracks").rows() == []
     directory = Path(fresh.database.path)
+    ended(dora, next(r for r in results if r.statement_kind == "STORAGE FLUSH").rows()[0][0])
     assert list(directory.glob("vault/studio/tracks/shard_*/dora/*.parquet"))
     assert (directory / "backups" / "studio-1").is_dir()

@@ -21,6 +21,7 @@ from kalamdb_lab.errors import (
     PermissionDeniedError,
     StorageError,
 )
+from kalamdb_lab.testing.jobs import finished
 
 ROWS = [(1, "one", [1.0, 0.0]), (3, "three, again", None), (4, "hot", [0.0, 1.0])]
 
@@ -55,7 +56,7 @@ def lab(tmp_path: Path) -> Path:
                 f"INSERT INTO {storage}_notes VALUES "
                 "(1, 'one', '[1, 0]'), (2, 'two', NULL), (3, 'three', NULL)"
             )
-            root.execute(f"STORAGE FLUSH TABLE {storage}_notes")
+            finished(root, f"STORAGE FLUSH TABLE {storage}_notes")
             alice.execute(f"DELETE FROM {storage}_notes WHERE id = 2")
             alice.execute(f"UPDATE {storage}_notes SET body = 'three, again' WHERE id = 3")
             alice.execute(f"INSERT INTO {storage}_notes VALUES (4, 'hot', '[0, 1]')")
@@ -98,7 +99,7 @@ def test_the_copy_opens_as_it_is_and_needs_nothing_of_the_original(
         assert root.execute("SELECT storage_id, base_directory FROM system.storages").rows()
         checked = [root.execute(f"STORAGE CHECK {s}").rows()[0][1] for s in ("far", "unused")]
         assert checked == ["healthy", "healthy"]
-        root.execute("STORAGE FLUSH ALL; STORAGE COMPACT ALL IN studio")
+        finished(root, "STORAGE FLUSH ALL; STORAGE COMPACT ALL IN studio")
     assert_is_whole(copy)
 
 
@@ -106,7 +107,7 @@ def test_a_lost_catalog_of_the_copy_is_made_again_from_the_copy_alone(
     lab: Path, tmp_path: Path
 ) -> None:
     with opened(lab) as db:
-        db.session().execute("STORAGE FLUSH ALL")
+        finished(db.session(), "STORAGE FLUSH ALL")
         db.backup(tmp_path / "copy.kalam")
     before = sorted((file, file.stat().st_mtime_ns) for file in (tmp_path / "far").rglob("*"))
     for file in (tmp_path / "copy.kalam").glob("catalog.sqlite*"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import kalamdb_lab as kalam
+from kalamdb_lab.testing.jobs import finished
 
 WORKER = Path(__file__).parent / "crash_worker.py"
 ROUNDS = 10
@@ -106,7 +107,7 @@ def test_files_that_a_crash_left_are_never_read(tmp_path: Path) -> None:
         root = db.session()
         root.execute("CREATE TABLE t (id BIGINT PRIMARY KEY)")
         root.execute("INSERT INTO t VALUES (1)")
-        root.execute("STORAGE FLUSH TABLE t")
+        finished(root, "STORAGE FLUSH TABLE t")
         (segment,) = (directory / "storage" / "default" / "t").glob("*.parquet")
         orphan = segment.with_name("s-999999.parquet")
         orphan.write_bytes(segment.read_bytes())

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 # --- namespaces -----------------------------------------------------------------------------------
 
@@ -96,9 +97,10 @@ def test_a_namespace_with_tables_goes_only_by_cascade(s: Session, refused: Any) 
     message = "Namespace 'films' is not empty (1 table: reels); use CASCADE to drop them"
     assert str(error) == message
     s.execute("CREATE USER TABLE films.plays (id INT PRIMARY KEY)")
-    s.execute(
+    finished(
+        s,
         "INSERT INTO films.reels VALUES (1); EXECUTE AS USER 'mia' "
-        "(INSERT INTO films.plays VALUES (1)); STORAGE FLUSH TABLE films.plays"
+        "(INSERT INTO films.plays VALUES (1)); STORAGE FLUSH TABLE films.plays",
     )
     assert str(refused(s, "DROP NAMESPACE films")) == (
         "Namespace 'films' is not empty (2 tables: plays, reels); use CASCADE to drop them"
@@ -320,7 +322,7 @@ def test_drop_table_minds_the_kind_and_takes_all_scopes(s: Session, refused: Any
     s.execute("CREATE USER TABLE tracks (id INT PRIMARY KEY)")
     for user in ("mia", "tom"):
         s.execute(f"EXECUTE AS USER '{user}' (INSERT INTO tracks VALUES (1))")
-    s.execute("STORAGE FLUSH TABLE tracks")
+    finished(s, "STORAGE FLUSH TABLE tracks")
     s.execute("EXECUTE AS USER 'mia' (INSERT INTO tracks VALUES (2))")
     s.execute("DROP USER TABLE tracks; CREATE USER TABLE tracks (id INT PRIMARY KEY)")
     assert s.execute("SELECT * FROM all_users('studio.tracks')").rows() == []

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 STATES = ["hot", "flushed before", "flushed after", "flushed and compacted"]
 
@@ -19,15 +20,15 @@ def people(request: pytest.FixtureRequest, s: Session) -> Session:
     s.execute("INSERT INTO people VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')")
     s.execute("UPDATE people SET name = 'b2' WHERE id = 2")
     if state == "flushed before":
-        s.execute("STORAGE FLUSH TABLE people")
+        finished(s, "STORAGE FLUSH TABLE people")
     s.execute("UPDATE people SET name = 'b3' WHERE id = 2")
     s.execute("DELETE FROM people WHERE id > 2")
     s.execute("INSERT INTO people VALUES (4, 'd2')")
     if state == "flushed after":
-        s.execute("STORAGE FLUSH TABLE people")
+        finished(s, "STORAGE FLUSH TABLE people")
     s.execute("DELETE FROM people WHERE name = 'd2'")
     if state == "flushed and compacted":
-        s.execute("STORAGE FLUSH TABLE people; STORAGE COMPACT TABLE people")
+        finished(s, "STORAGE FLUSH TABLE people; STORAGE COMPACT TABLE people")
     return s
 
 
@@ -85,7 +86,7 @@ def test_deleted_rows_stay_through_maintenance_and_reopening(people: Session) ->
     sql = "SELECT id, name, _seq FROM people WHERE _deleted ORDER BY _seq"
     before = people.execute(sql).rows()
     for maintenance in ("FLUSH", "COMPACT", "COMPACT"):
-        people.execute(f"STORAGE {maintenance} TABLE people")
+        finished(people, f"STORAGE {maintenance} TABLE people")
         assert people.execute(sql).rows() == before
 
 
@@ -141,15 +142,15 @@ def test_retention_ends_what_was_deleted_long_ago(fresh: Any, maintenance: str) 
     s.execute("CREATE USER TABLE t (id INT PRIMARY KEY) WITH (DELETED_RETENTION_HOURS = 48)")
     s.execute("INSERT INTO t VALUES (1), (2), (3); DELETE FROM t WHERE id = 1")
     if maintenance == "COMPACT":
-        s.execute("STORAGE FLUSH TABLE t")
+        finished(s, "STORAGE FLUSH TABLE t")
     fresh.clock.advance(40 * 3600)
     s.execute("DELETE FROM t WHERE id = 2")
     fresh.clock.advance(10 * 3600)
-    s.execute(f"STORAGE {maintenance} TABLE t")
+    finished(s, f"STORAGE {maintenance} TABLE t")
     assert s.execute("SELECT id FROM t WHERE _deleted").rows() == [(2,)]
     assert s.execute("SELECT id FROM t").rows() == [(3,)]
     fresh.clock.advance(48 * 3600)
-    s.execute("STORAGE FLUSH TABLE t; STORAGE COMPACT TABLE t")
+    finished(s, "STORAGE FLUSH TABLE t; STORAGE COMPACT TABLE t")
     assert s.execute("SELECT id FROM t WHERE _deleted").rows() == []
     assert s.execute("SELECT id FROM t").rows() == [(3,)]
 
@@ -160,5 +161,5 @@ def test_retention_of_zero_ends_at_the_next_run(fresh: Any) -> None:
     s.execute("INSERT INTO t VALUES (1), (2); DELETE FROM t WHERE id = 1")
     assert s.execute("SELECT id FROM t WHERE _deleted").rows() == [(1,)]
     fresh.clock.advance(1)
-    s.execute("STORAGE FLUSH TABLE t")
+    finished(s, "STORAGE FLUSH TABLE t")
     assert s.execute("SELECT id FROM t WHERE _deleted").rows() == []

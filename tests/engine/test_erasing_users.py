@@ -15,6 +15,7 @@ from database_files import database, everything, files, root_of, segments
 from kalamdb_lab import FakeClock
 from kalamdb_lab.engine.database import Database
 from kalamdb_lab.store.log import EntryKind
+from kalamdb_lab.testing.jobs import finished
 
 MARK = "the marker of mia"
 
@@ -46,10 +47,10 @@ def fill(db: Database) -> None:
             own.execute("INSERT INTO drafts VALUES (?, ?)", [row, f"{text} {row}"])
             own.execute("INSERT INTO plays VALUES (?, ?)", [row, f"{text} {row}"])
             if row == 2:
-                root.execute("STORAGE FLUSH ALL IN studio")
+                finished(root, "STORAGE FLUSH ALL IN studio")
         own.execute("UPDATE notes SET body = ? WHERE id = 1", [f"{text} again"])
         own.execute("DELETE FROM notes WHERE id = 2")
-    root.execute("STORAGE FLUSH ALL IN studio; STORAGE COMPACT ALL IN studio")
+    finished(root, "STORAGE FLUSH ALL IN studio; STORAGE COMPACT ALL IN studio")
     for user, text in (("mia", MARK), ("tom", "tom's")):
         own = db.session(user, namespace="studio")
         own.execute("INSERT INTO notes VALUES (5, ?, [0, 1])", [f"{text} hot"])

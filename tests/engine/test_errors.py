@@ -12,6 +12,7 @@ import pytest
 from kalamdb_lab import errors
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import KalamError
+from kalamdb_lab.testing.jobs import finished
 
 SECRET = "zyxwv-8412-secret"
 
@@ -26,7 +27,7 @@ SECRET = "zyxwv-8412-secret"
         ("SELECT 'abc", None, None, "Syntax error: unterminated string"),
         ("SELECT (1 + 2", None, None, "Syntax error: expected )"),
         ("CREATE TABLE t (a INT", None, None, "Syntax error: expected )"),
-        ("SUBSCRIBE TO t", None, None, "SUBSCRIBE is not supported yet"),
+        ("SUBSCRIBE TO t", None, None, "SUBSCRIBE is not supported here; use session.subscribe"),
         ("DROP", None, None, None),
         ("SHOW PLANETS", None, None, None),
         ("SELECT 1 2", None, None, None),
@@ -56,7 +57,7 @@ def test_no_stored_value_is_quoted(s: Session, mia: Session, refused: Any, state
     s.execute("CREATE USER TABLE t (id INT PRIMARY KEY, v TEXT, d DOUBLE, j JSON)")
     mia.execute("INSERT INTO t VALUES (1, ?, 1e308, ?)", [SECRET, f'{{"a": "{SECRET}"}}'])
     if state == "flushed":
-        s.execute("STORAGE FLUSH TABLE t")
+        finished(s, "STORAGE FLUSH TABLE t")
     for sql in (
         "SELECT CAST(v AS INT) FROM t",
         "SELECT v::DATE FROM t",

@@ -122,3 +122,18 @@ def test_the_end_of_a_call_can_be_waited_for() -> None:
     assert str(error) == STOPPING
     assert elapsed_s < 5
     stuck.stop.set()
+
+
+def test_the_waiting_thread_is_told_how_long_it_takes() -> None:
+    work, steps, threads = Work(), [], set()
+
+    def watch(elapsed_s: float) -> None:
+        steps.append(elapsed_s)
+        threads.add(threading.current_thread())
+        if len(steps) == 3:
+            work.stop.set()
+
+    assert Interruptible(work.heed).run(work.finish, watch=watch) == "done"
+    assert threads == {threading.current_thread()}
+    assert steps == sorted(steps)
+    assert steps[0] > 0

@@ -14,6 +14,7 @@ from isolation_sql import SCHEMA, statements
 
 from kalamdb_lab import KalamError
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 MARKS = {user: f"{user}{secrets.token_hex(6)}" for user in ("mia", "tom", "root", "sven")}
 """Values that nobody can guess; upper case counts too."""
@@ -110,7 +111,7 @@ def test_what_mia_gets_does_not_depend_on_tom(
     for user, sql in script:
         if user == "root":
             for lab in labs:
-                lab.root.execute(sql)
+                finished(lab.root, sql)
         elif user == "tom":
             full.run("tom", sql)
         else:
@@ -159,7 +160,7 @@ def test_the_twin_that_is_allowed_shows_the_marks(labs: tuple[Lab, Lab]) -> None
 def test_stats_manifest_and_plans_are_those_of_the_own_scope(labs: tuple[Lab, Lab]) -> None:
     for lab in labs:
         lab.start_anew()
-        lab.root.execute("STORAGE FLUSH TABLE notes")
+        finished(lab.root, "STORAGE FLUSH TABLE notes")
         lab.sessions["mia"].execute("INSERT INTO notes VALUES (9, 'x', 1)")
     answers = []
     for lab in labs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from kalamdb_lab.errors import (
     KalamError,
     StorageError,
 )
-from kalamdb_lab.jobs.manager import JobCancelledError, JobRun
+from kalamdb_lab.jobs.run import JobCancelledError, JobRun
 from kalamdb_lab.model.jobs import JobStatus
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def test_only_jobs_that_are_not_at_their_end_can_be_cancelled(t: Session, refuse
     error = refused(t, "KILL JOB 'FL-9kQ2xa'")
     assert (error.code, str(error)) == ("NOT_FOUND", "Job 'FL-9kQ2xa' not found")
     assert len(str(refused(t, f"KILL JOB '{'x' * 9_000}'"))) < 100
-    ((job_id, *_),) = t.execute("FLUSH TABLE t").rows()
+    ((job_id, *_),) = finished(t, "FLUSH TABLE t").rows()
     for verb in ("KILL", "CANCEL"):
         error = refused(t, f"{verb} JOB '{job_id}'")
         assert (error.code, str(error)) == (
@@ -49,12 +51,15 @@ def test_only_jobs_that_are_not_at_their_end_can_be_cancelled(t: Session, refuse
 def test_a_waiting_job_is_cancelled_and_does_nothing(
     t: Session, fresh: Any, refused: Any, status: JobStatus
 ) -> None:
-    put(fresh, status)
+    jobs = manager(fresh)
+    jobs.pause()
+    put(fresh, status, fresh.database._context.presence.node_id)
     assert refused(t, "FLUSH TABLE t").code == "JOB_RUNNING"
     assert t.execute("CANCEL JOB 'FL-waiting1'").rows() == [("Job 'FL-waiting1' cancelled",)]
-    job = manager(fresh).job("FL-waiting1")
+    job = jobs.job("FL-waiting1")
     assert (job.status, job.message) == (JobStatus.CANCELLED, "Cancelled by 'root'")
-    assert t.execute("FLUSH TABLE t").rows()[0][3] == "completed"
+    jobs.resume()
+    assert finished(t, "FLUSH TABLE t").rows()[0][3] == "completed"
 
 
 def test_a_running_job_of_another_thread_stops_at_its_next_safe_point(
@@ -70,7 +75,7 @@ def test_a_running_job_of_another_thread_stops_at_its_next_safe_point(
         job_id, JobStatus.CANCELLED, "Cancelled by 'root'",
     )  # fmt: skip
     assert job == manager(fresh).job(job_id)
-    assert log_of(fresh)[1:] == [f"[{job_id}] WARN - Cancelled: by 'root'"]
+    assert log_of(fresh)[2:] == [f"[{job_id}] WARN - Cancelled: by 'root'"]
 
 
 def test_a_running_job_of_another_process_stops_too(t: Session, fresh: Any) -> None:
@@ -92,8 +97,7 @@ def test_a_job_looks_for_its_cancellation_within_one_statement(fresh: Any, opene
         run.check()
         return "Done"
 
-    with fresh.database._context.log.statement():
-        job = run(manager(fresh), work)
+    job = run(manager(fresh), work)
     assert (job.status, job.message) == (JobStatus.CANCELLED, "Cancelled by 'root'")
     other.database.close()
 
@@ -126,9 +130,10 @@ def test_a_cancelled_job_that_fails_on_its_way_stays_cancelled(fresh: Any) -> No
 def test_cancelled_work_leaves_nothing_half_done(
     t: Session, fresh: Any, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    t.execute_script(
+    finished(
+        t,
         "FLUSH TABLE t; INSERT INTO t VALUES (3, 'three'); FLUSH TABLE t;"
-        "INSERT INTO t VALUES (4, 'four')"
+        "INSERT INTO t VALUES (4, 'four')",
     )
     files = sorted(Path(fresh.database.path, "storage", "studio").rglob("*"))
     rows = t.execute("SELECT * FROM t ORDER BY id").rows()
@@ -143,16 +148,16 @@ def test_cancelled_work_leaves_nothing_half_done(
         check(self)
 
     monkeypatch.setattr(JobRun, "check", cancel_first)
-    ((_, _, _, status, _),) = t.execute(f"STORAGE {verb} TABLE t").rows()
+    ((_, _, _, status, _),) = finished(t, f"STORAGE {verb} TABLE t").rows()
     assert status == "cancelled"
     assert sorted(Path(fresh.database.path, "storage", "studio").rglob("*")) == files
     assert t.execute("SELECT * FROM t ORDER BY id").rows() == rows
-    assert t.execute(f"STORAGE {verb} TABLE t").rows()[0][3] == "completed"
+    assert finished(t, f"STORAGE {verb} TABLE t").rows()[0][3] == "completed"
     assert t.execute("SELECT * FROM t ORDER BY id").rows() == rows
 
 
-def test_interrupting_the_statement_stops_its_jobs(
-    t: Session, refused: Any, monkeypatch: pytest.MonkeyPatch
+def test_interrupting_the_statement_that_waits_cancels_its_job(
+    t: Session, fresh: Any, refused: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     t.execute("CREATE TABLE a (id INT); INSERT INTO a VALUES (1)")
     check = JobRun.check
@@ -162,14 +167,15 @@ def test_interrupting_the_statement_stops_its_jobs(
         t.interrupt()
         check(self)
 
-    for sql in ("STORAGE FLUSH TABLE a", "STORAGE FLUSH ALL IN studio", "VACUUM"):
+    for sql in ("VACUUM", "VACUUM t", "BACKUP DATABASE studio TO 'b'"):
         monkeypatch.setattr(JobRun, "check", interrupt_first)
         error = refused(t, sql)
         assert (error.code, str(error)) == ("INTERRUPTED", "Interrupted; nothing was changed")
     jobs = t.execute("SELECT status, message FROM system.jobs").rows()
-    assert jobs == [("failed", "Interrupted; nothing was changed")] * 3
-    rows = t.execute("STORAGE FLUSH ALL IN studio").rows()
-    assert {row[3] for row in rows} == {"completed"}
+    assert jobs == [("cancelled", "Cancelled by 'root'")] * 3
+    assert not Path(fresh.database.path, "b").exists()
+    for sql in ("VACUUM", "VACUUM t"):
+        assert t.execute(sql).rows()[0][3] == "completed"
 
 
 def test_only_dba_and_system_cancel_jobs(
@@ -199,8 +205,9 @@ def test_progress_is_shown_while_a_long_job_runs(
     fresh: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = [0.0]
-    monkeypatch.setattr("kalamdb_lab.jobs.manager.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("kalamdb_lab.jobs.run.time", SimpleNamespace(monotonic=lambda: now_s[0]))
     seen: list[float] = []
+    said: list[str | None] = []
     jobs, log = manager(fresh), fresh.database._context.log
 
     def work(run: JobRun) -> str:
@@ -208,15 +215,19 @@ def test_progress_is_shown_while_a_long_job_runs(
             now_s[0] += 0.3
             before = log.applied_seq
             run.progress(done, 10)
-            seen.append(jobs.job(run.job_id).progress)
+            row = jobs.job(run.job_id)
+            seen.append(row.progress)
+            said.append(row.message)
             assert (log.applied_seq > before) == (done % 2 == 1), "at most twice a second"
         return "Done"
 
     assert run(jobs, work).progress == 1.0
     assert seen == [0.0, 0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.7, 0.7, 0.9]
+    assert said[:4] == [None, "1 of 10 partitions", "1 of 10 partitions", "3 of 10 partitions"]
+    assert jobs.jobs()[0].message == "Done"
 
 
-def test_a_short_job_writes_two_commits(fresh: Any) -> None:
+def test_a_short_job_writes_three_commits(fresh: Any) -> None:
     log = fresh.database._context.log
     before = log.applied_seq
 
@@ -225,7 +236,7 @@ def test_a_short_job_writes_two_commits(fresh: Any) -> None:
         return "Done"
 
     run(manager(fresh), work)
-    assert log.applied_seq == before + 2
+    assert log.applied_seq == before + 3, "made, taken, done"
 
 
 def test_a_progress_report_does_not_wait_for_others(t: Session, fresh: Any) -> None:

@@ -14,7 +14,7 @@ import kalamdb_lab as kalam
 from kalamdb_lab import FakeClock, KalamError
 from kalamdb_lab.engine.database import Database
 from kalamdb_lab.errors import JobRunningError, JobStateError
-from kalamdb_lab.jobs.manager import JobRun
+from kalamdb_lab.jobs.run import JobRun
 from kalamdb_lab.model.jobs import JobKind, JobStatus
 
 STATES = "SELECT status, message FROM system.jobs ORDER BY created_at, job_id"
@@ -35,7 +35,9 @@ class Lab:
         return list(self.other.session().execute(STATES).rows())
 
     def block(self) -> None:
-        connection = sqlite3.connect(self.path / "catalog.sqlite", isolation_level=None)
+        connection = sqlite3.connect(
+            self.path / "catalog.sqlite", isolation_level=None, check_same_thread=False
+        )
         connection.execute("BEGIN IMMEDIATE")
         self._busy.append(connection)
 
@@ -104,7 +106,7 @@ def test_a_listing_and_closing_write_the_end(
 def test_what_ended_is_neither_active_nor_to_be_cancelled(lab: Lab) -> None:
     lab.end_unwritten()
     jobs = manager(lab)
-    (job_id,) = jobs._ends
+    (job_id,) = jobs._queue._ends._ends
     assert not jobs.is_active({JobKind.FLUSH})
     with pytest.raises(JobStateError, match="already completed"):
         jobs.cancel(job_id, by="root")

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_runs import log_of, manager, process, put, run, running, tell
+from job_runs import PATIENCE_S, log_of, manager, process, put, run, running, tell
 
 import kalamdb_lab as kalam
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import JobRunningError
-from kalamdb_lab.jobs.manager import JobRun
+from kalamdb_lab.jobs.run import JobRun
 from kalamdb_lab.model.jobs import JobKind, JobStatus
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def t(fresh: Any) -> Session:
 
 
 def test_a_maintenance_statement_leaves_a_row_that_says_what_was_done(t: Session) -> None:
-    ((job_id, *answer),) = t.execute("STORAGE FLUSH TABLE t").rows()
+    ((job_id, *answer),) = finished(t, "STORAGE FLUSH TABLE t").rows()
     assert re.fullmatch(r"FL-[0-9A-Za-z]{6,10}", job_id)
     assert answer == ["flush", "studio.t", "completed", "Flushed 2 rows into 1 segment"]
     (row,) = t.execute("SELECT * FROM system.jobs").to_arrow().to_pylist()
@@ -56,7 +57,7 @@ def test_a_job_is_made_even_when_there_is_nothing_to_do(t: Session) -> None:
         ("OPTIMIZE TABLE t", "Compacted 0 segments: nothing to do"),
         ("OPTIMIZE t", "Compacted 0 segments: nothing to do"),
     ):
-        ((job_id, _, _, status, told),) = t.execute(sql).rows()
+        ((job_id, _, _, status, told),) = finished(t, sql).rows()
         assert (status, told) == ("completed", message)
         ids.add(job_id)
     assert len(ids) == 4
@@ -64,13 +65,13 @@ def test_a_job_is_made_even_when_there_is_nothing_to_do(t: Session) -> None:
 
 
 def test_flushing_everything_ends_and_takes_the_jobs_themselves(t: Session) -> None:
-    rows = t.execute("STORAGE FLUSH ALL").rows()
+    rows = finished(t, "STORAGE FLUSH ALL").rows()
     tables = [row[2] for row in rows]
     assert tables[0] == "studio.t"
     assert {"system.jobs", "system.users", "system.audit_logs"} <= set(tables)
     assert {row[3] for row in rows} == {"completed"}
     assert t.execute("SELECT count(*) FROM system.jobs").rows() == [(len(rows),)]
-    assert t.execute("STORAGE FLUSH TABLE system.jobs").rows()[0][3] == "completed"
+    assert finished(t, "STORAGE FLUSH TABLE system.jobs").rows()[0][3] == "completed"
     assert t.execute("SELECT count(*) FROM system.jobs").rows() == [(len(rows) + 1,)]
 
 
@@ -80,20 +81,21 @@ def test_views_streams_and_registered_tables_are_left_out(t: Session, fresh: Any
     Path(fresh.database.path, "names.csv").write_text("name\nmia\n")
     t.execute("REGISTER TABLE studio.names FROM 'names.csv'")
     for verb in ("FLUSH", "COMPACT"):
-        assert [row[2] for row in t.execute(f"STORAGE {verb} ALL IN studio")] == ["studio.t"]
-    assert t.execute("STORAGE FLUSH ALL IN default").rows() == []
+        assert [row[2] for row in finished(t, f"STORAGE {verb} ALL IN studio")] == ["studio.t"]
+    assert finished(t, "STORAGE FLUSH ALL IN default").rows() == []
 
 
 def test_events_are_lines_of_the_log(t: Session, fresh: Any) -> None:
-    ((job_id, *_),) = t.execute("FLUSH TABLE t").rows()
+    ((job_id, *_),) = finished(t, "FLUSH TABLE t").rows()
     assert log_of(fresh) == [
+        f"[{job_id}] INFO - Queued: flush:studio:t",
         f"[{job_id}] INFO - Started: flush:studio:t",
         f"[{job_id}] INFO - Completed: Flushed 2 rows into 1 segment",
     ]
 
 
 def test_jobs_stay_listed_after_a_restart(t: Session, fresh: Any) -> None:
-    t.execute("FLUSH TABLE t")
+    finished(t, "FLUSH TABLE t")
     before = t.execute("SHOW JOBS").rows()
     fresh.database.close()
     fresh.database = kalam.open(fresh.database.path, clock=fresh.clock)
@@ -114,8 +116,8 @@ def test_ids_tell_the_kind(kind: JobKind) -> None:
 def test_a_failed_job_has_the_reason_and_where(t: Session, fresh: Any, refused: Any) -> None:
     storage = Path(fresh.database.path, "storage")
     shutil.rmtree(storage)
-    error = refused(t, "STORAGE FLUSH TABLE t")
-    assert (error.code, str(error)) == ("STORAGE", "Storage 'local' is unreachable")
+    ((*_, status, message),) = finished(t, "STORAGE FLUSH TABLE t").rows()
+    assert (status, message) == ("failed", "Storage 'local' is unreachable")
     (row,) = t.execute("SELECT * FROM system.jobs").to_arrow().to_pylist()
     assert (row["status"], row["message"]) == ("failed", "Storage 'local' is unreachable")
     assert row["finished_at"] >= row["started_at"]
@@ -126,7 +128,7 @@ def test_a_failed_job_has_the_reason_and_where(t: Session, fresh: Any, refused: 
         f"[{row['job_id']}] ERROR - Failed: Storage 'local' is unreachable"
     )
     storage.mkdir()
-    assert t.execute("STORAGE FLUSH TABLE t").rows()[0][3] == "completed"
+    assert finished(t, "STORAGE FLUSH TABLE t").rows()[0][3] == "completed"
 
 
 def test_all_goes_on_after_a_table_that_fails(t: Session, fresh: Any) -> None:
@@ -134,7 +136,7 @@ def test_all_goes_on_after_a_table_that_fails(t: Session, fresh: Any) -> None:
     t.execute("CREATE TABLE a (id INT) WITH (STORAGE_ID = 'vault')")
     t.execute("INSERT INTO a VALUES (1)")
     shutil.rmtree(Path(fresh.database.path, "vault"))
-    assert [row[2:] for row in t.execute("STORAGE FLUSH ALL IN studio")] == [
+    assert [row[2:] for row in finished(t, "STORAGE FLUSH ALL IN studio")] == [
         ("studio.a", "failed", "Storage 'vault' is unreachable"),
         ("studio.t", "completed", "Flushed 2 rows into 1 segment"),
     ]
@@ -180,10 +182,10 @@ def test_an_equal_job_is_refused_while_one_runs(
         other = opener(Path(fresh.database.path), fresh.clock)
         assert refused(other.session(), "FLUSH TABLE t").code == "JOB_RUNNING"
         other.database.close()
-        assert t.execute("OPTIMIZE t").rows()[0][3] == "completed", "another kind of job"
+        assert finished(t, "OPTIMIZE t").rows()[0][3] == "completed", "another kind of job"
         ((found, *answer),) = t.execute("STORAGE FLUSH ALL IN studio").rows()
         assert (found, answer[2:]) == (job_id, ["running", None]), "the one that runs"
-    assert t.execute("STORAGE FLUSH TABLE t").rows()[0][3] == "completed"
+    assert finished(t, "STORAGE FLUSH TABLE t").rows()[0][3] == "completed"
 
 
 def test_errors_survive_pickling() -> None:
@@ -237,14 +239,19 @@ def test_a_job_whose_process_was_killed_hinders_nobody(t: Session, fresh: Any) -
     with process(fresh.database.path) as (other, job_id):
         other.kill()
         other.wait()
-    assert t.execute("FLUSH TABLE t").rows()[0][3] == "completed"
+    assert finished(t, "FLUSH TABLE t").rows()[0][3] == "completed"
     assert manager(fresh).job(job_id).message == "Server restarted during execution"
 
 
-def test_waiting_jobs_have_no_owner_to_lose(fresh: Any, opener: Any) -> None:
-    put(fresh, JobStatus.QUEUED)
+@pytest.mark.parametrize("status", [JobStatus.NEW, JobStatus.QUEUED])
+def test_a_waiting_job_of_an_opening_that_is_gone_is_run_by_the_next(
+    t: Session, fresh: Any, opener: Any, status: JobStatus
+) -> None:
+    put(fresh, status)
     again = opener(Path(fresh.database.path), fresh.clock)
-    assert manager(again).job("FL-waiting1").status is JobStatus.QUEUED
+    job = again.database.jobs.wait("FL-waiting1", PATIENCE_S)
+    assert (job.status, job.message) == (JobStatus.COMPLETED, "Flushed 2 rows into 1 segment")
+    assert job.node_id != "gone"
     again.database.close()
 
 
@@ -255,8 +262,8 @@ def test_service_sees_its_own_jobs_and_dba_all(
     s: Session, mia: Session, sven: Session, dora: Session, refused: Any
 ) -> None:
     s.execute("CREATE TABLE t (id INT)")
-    ((by_root, *_),) = s.execute("FLUSH TABLE t").rows()
-    ((by_sven, *_),) = sven.execute("FLUSH TABLE t").rows()
+    ((by_root, *_),) = finished(s, "FLUSH TABLE t").rows()
+    ((by_sven, *_),) = finished(sven, "FLUSH TABLE t").rows()
     columns = [
         "job_id", "job_type", "status", "progress", "message", "created_at", "started_at",
         "finished_at",

@@ -23,6 +23,7 @@ from kalamdb_lab.engine.login import (
     WINDOW_S,
 )
 from kalamdb_lab.errors import LoginFailedError, PasswordNeededError, StorageError
+from kalamdb_lab.testing.jobs import finished
 
 ROOTS, MIAS = "correct horse 1", "battery staple 2"
 WRONG = "Wrong user or password"
@@ -261,7 +262,7 @@ def test_other_processes_count_along(lab: Path, clock: FakeClock) -> None:
     databases = [kalam.open(lab, password=ROOTS, clock=clock) for _ in range(FREE_ATTEMPTS)]
     for db in databases:
         assert failure(lambda: db.session("mia", password="wrong horse")) == WRONG  # noqa: B023
-    databases[0].session().execute("STORAGE FLUSH ALL")
+    finished(databases[0].session(), "STORAGE FLUSH ALL")
     for db in databases:
         assert "try again" in failure(lambda: db.session("mia", password=MIAS))  # noqa: B023
         db.close()

@@ -16,6 +16,7 @@ import kalamdb_lab as kalam
 from kalamdb_lab import FakeClock
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.sql.queries import parse_query
+from kalamdb_lab.testing.jobs import finished
 
 ROWS, PARTS = 2_000, 40
 
@@ -66,7 +67,7 @@ def _deleted_by_vacuum(session: Session) -> int:
 
 def _in_transaction(session: Session, other: Session) -> pa.RecordBatchReader:
     session.execute("BEGIN")
-    other.execute("OPTIMIZE t")
+    finished(other, "OPTIMIZE t")
     reader = _stream(session)
     session.execute("ROLLBACK")
     return reader
@@ -74,7 +75,7 @@ def _in_transaction(session: Session, other: Session) -> pa.RecordBatchReader:
 
 def _alone(session: Session, other: Session) -> pa.RecordBatchReader:
     reader = _stream(session)
-    other.execute("OPTIMIZE t")
+    finished(other, "OPTIMIZE t")
     return reader
 
 
@@ -178,9 +179,9 @@ def test_an_open_transaction_keeps_its_files_from_its_start_without_any_grace_ti
         writer, reader = one.session(), two.session()
         writer.execute("CREATE TABLE t (n INT PRIMARY KEY)")
         for n in (1, 2):
-            writer.execute(f"INSERT INTO t VALUES ({n}); FLUSH TABLE t")
+            finished(writer, f"INSERT INTO t VALUES ({n}); FLUSH TABLE t")
         reader.execute("BEGIN")
-        writer.execute("OPTIMIZE t")
+        finished(writer, "OPTIMIZE t")
         clock.advance(1)
         assert _deleted_by_vacuum(writer) == 0
         assert reader.execute("SELECT count(*) FROM t").rows() == [(2,)]

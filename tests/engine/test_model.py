@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 
 from kalamdb_lab import FakeClock, KalamError
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 USERS = ("mia", "tom")
 NAMES = ("a", "b", "c", "d", "Select", "e f")
@@ -245,7 +246,7 @@ class TableModel(RuleBasedStateMachine):
 
     @rule(side=sides, verb=st.sampled_from(["FLUSH", "FLUSH", "COMPACT"]))
     def maintain(self, side: int, verb: str) -> None:
-        self.root(side).execute(f"STORAGE {verb} TABLE {self.table}")
+        finished(self.root(side), f"STORAGE {verb} TABLE {self.table}")
 
     @rule(side=sides)
     def reopen(self, side: int) -> None:

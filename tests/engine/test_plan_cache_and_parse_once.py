@@ -10,6 +10,7 @@ import pytest
 from sqlglot.parser import Parser
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture
@@ -180,14 +181,14 @@ def test_a_kept_plan_reads_the_newest_rows_hot_and_flushed(t: Session) -> None:
         "SELECT count(*), max(id), min(id) FROM t",
         "SELECT v FROM t WHERE id = 60",
     ):
-        t.execute("DELETE FROM t WHERE id > 3; STORAGE FLUSH TABLE t")
+        finished(t, "DELETE FROM t WHERE id > 3; STORAGE FLUSH TABLE t")
         before = t.execute(sql).rows()
         t.execute("INSERT INTO t VALUES (60, 'new', 1)")
         hot = t.execute(sql).rows()
         assert hot != before
-        t.execute("STORAGE FLUSH TABLE t")
+        finished(t, "STORAGE FLUSH TABLE t")
         assert t.execute(sql).rows() == hot
         t.execute("DELETE FROM t WHERE id = 60")
         assert t.execute(sql).rows() == before
-        t.execute("STORAGE FLUSH TABLE t; STORAGE COMPACT TABLE t")
+        finished(t, "STORAGE FLUSH TABLE t; STORAGE COMPACT TABLE t")
         assert t.execute(sql).rows() == before

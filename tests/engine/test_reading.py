@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture(params=["hot", "flushed", "mixed"])
@@ -23,14 +24,14 @@ def lab(request: pytest.FixtureRequest, s: Session) -> Session:
           (2, 'Hill', 'fk', 180, 2.25, '2031-02-01 10:00:00', NULL)"""
     )
     if request.param != "hot":
-        s.execute("STORAGE FLUSH ALL IN studio")
+        finished(s, "STORAGE FLUSH ALL IN studio")
     s.execute(
         """INSERT INTO tracks VALUES
           (3, 'Mist', 'jz', 60, NULL, '2031-02-03 10:00:00', '{}'),
           (4, 'Rain', NULL, NULL, 0.99, NULL, NULL)"""
     )
     if request.param == "flushed":
-        s.execute("STORAGE FLUSH TABLE tracks")
+        finished(s, "STORAGE FLUSH TABLE tracks")
     return s
 
 
@@ -281,7 +282,7 @@ def test_an_all_users_reference_shows_whose_rows_they_are(s: Session, dora: Sess
     s.execute("CREATE USER TABLE notes (id INT PRIMARY KEY, t TEXT)")
     for user in ("mia", "tom"):
         s.execute(f"EXECUTE AS USER '{user}' (INSERT INTO notes VALUES (1, '{user}s'))")
-    s.execute("STORAGE FLUSH TABLE notes; INSERT INTO notes VALUES (2, 'roots')")
+    finished(s, "STORAGE FLUSH TABLE notes; INSERT INTO notes VALUES (2, 'roots')")
     answer = dora.execute("SELECT * FROM all_users('studio.notes') AS a ORDER BY a.user_id")
     assert answer.columns == ["user_id", "id", "t"]
     assert answer.rows() == [("mia", 1, "mias"), ("root", 2, "roots"), ("tom", 1, "toms")]
@@ -316,7 +317,7 @@ def test_explain_counts_segments_of_the_own_scope(s: Session, mia: Session) -> N
     s.execute("CREATE USER TABLE t (id INT PRIMARY KEY)")
     for first in (0, 100):
         s.execute("INSERT INTO t SELECT range + ? FROM range(10)", [first])
-        s.execute("STORAGE FLUSH TABLE t")
+        finished(s, "STORAGE FLUSH TABLE t")
     kept = s.execute("EXPLAIN SELECT * FROM t WHERE id > 50").rows()[-1][5:]
     assert kept == (1, 2, 10)
     assert mia.execute("EXPLAIN SELECT * FROM t WHERE id > 50").rows()[-1][5:] == (0, 0, 0)

@@ -15,6 +15,7 @@ from registered_files import DESCRIBED, MORE, TRACKS, folder_of_files, write_tra
 
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.ibis_backend import Backend
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture
@@ -220,7 +221,8 @@ def test_explain_and_stats(s: Session, tracks: Path) -> None:
     assert row[:7] == ("studio", "t", "shared", None, 0, 0, 0)
     assert [r for r in s.execute("SHOW MANIFEST") if r[1] == "t"] == []
     answers = (
-        s.execute("STORAGE FLUSH ALL IN studio").rows() + s.execute("STORAGE COMPACT ALL").rows()
+        finished(s, "STORAGE FLUSH ALL IN studio").rows()
+        + finished(s, "STORAGE COMPACT ALL").rows()
     )
     assert not any("studio.t" in row for row in answers)
 
@@ -276,7 +278,7 @@ def test_definitions_survive_restarts_and_rebuilds(
     s = opened.session(namespace="default")
     s.execute("CREATE NAMESPACE studio; CREATE TABLE studio.own (id INT PRIMARY KEY)")
     s.execute(f"REGISTER TABLE studio.t FROM '{tracks}/*.parquet' WITH (ACCESS_LEVEL = 'PUBLIC')")
-    s.execute("INSERT INTO studio.own VALUES (1); STORAGE FLUSH ALL")
+    finished(s, "INSERT INTO studio.own VALUES (1); STORAGE FLUSH ALL")
     opened.database.close()
 
     from kalamdb_lab.engine.check import check_database

@@ -18,6 +18,7 @@ from registered_files import DESCRIBED, MORE, TRACKS, folder_of_files, write_arr
 
 from kalamdb_lab import KalamError
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture
@@ -333,7 +334,7 @@ def test_names_and_namespaces_are_checked_as_for_any_table(
 def test_files_of_the_database_itself_are_out_of_reach(
     s: Session, base: Path, tracks: Path, refused: Any
 ) -> None:
-    s.execute("CREATE TABLE own (a INT); INSERT INTO own VALUES (1); STORAGE FLUSH TABLE own")
+    finished(s, "CREATE TABLE own (a INT); INSERT INTO own VALUES (1); STORAGE FLUSH TABLE own")
     own = "Files of the database itself cannot be registered"
     for path in (
         "storage/system/users/*.parquet", "storage/**/*.parquet", "**/*.parquet",

@@ -14,9 +14,9 @@ import kalamdb_lab as kalam
 from kalamdb_lab import errors
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import MESSAGE_LIMIT, KalamError
-from kalamdb_lab.model.jobs import JobKind
 from kalamdb_lab.query.duck import EngineError
 from kalamdb_lab.query.engine_errors import StatementNames, translated
+from kalamdb_lab.testing.jobs import finished
 
 # --- every code -----------------------------------------------------------------------------------
 
@@ -92,18 +92,14 @@ def busy(fresh: Any) -> None:
 
 
 def job_running(fresh: Any) -> None:
-    manager = fresh.database._context.jobs
-
-    def work(_: object) -> str:
-        fresh.session().execute("STORAGE FLUSH TABLE t")
-        return ""
-
-    manager.run(JobKind.FLUSH, key="flush:studio:t", parameters={}, created_by="root", work=work)
+    fresh.database.jobs.pause()
+    fresh.session().execute("STORAGE FLUSH TABLE t")
+    fresh.session().execute("STORAGE FLUSH TABLE t")
 
 
 def job_state(fresh: Any) -> None:
     s = fresh.session()
-    ((job_id, *_),) = s.execute("STORAGE FLUSH TABLE t").rows()
+    ((job_id, *_),) = finished(s, "STORAGE FLUSH TABLE t").rows()
     s.execute(f"KILL JOB '{job_id}'")
 
 
@@ -135,7 +131,7 @@ def interrupted(fresh: Any) -> None:
 
 def storage(fresh: Any) -> None:
     s = fresh.session()
-    s.execute("INSERT INTO kept VALUES (1); STORAGE FLUSH TABLE kept")
+    finished(s, "INSERT INTO kept VALUES (1); STORAGE FLUSH TABLE kept")
     path = Path(fresh.database.path)
     fresh.database.close()
     shutil.rmtree(path / "vault")
@@ -144,7 +140,7 @@ def storage(fresh: Any) -> None:
 
 
 def corrupt(fresh: Any) -> None:
-    fresh.session().execute("STORAGE FLUSH TABLE t")
+    finished(fresh.session(), "STORAGE FLUSH TABLE t")
     path = Path(fresh.database.path)
     fresh.database.close()
     (segment,) = path.rglob("t/*.parquet")
@@ -170,7 +166,7 @@ BY_DEED: dict[str, tuple[Callable[[Any], None], str]] = {
     "CONFLICT": (conflict, "Conflict: studio.t id = 1 was changed since this transaction began; "
                            "run it again"),
     "BUSY": (busy, "The database is busy; try again"),
-    "JOB_RUNNING": (job_running, r"Job already running: FL-\w+ \(status: Running, created: \d+\)"),
+    "JOB_RUNNING": (job_running, r"Job already running: FL-\w+ \(status: Queued, created: \d+\)"),
     "JOB_STATE": (job_state, r"Job 'FL-\w+' is already completed and cannot be cancelled"),
     "USER_DROPPED": (user_dropped, "User 'mia' was dropped"),
     "LOGIN_FAILED": (login_failed, "Wrong user or password"),

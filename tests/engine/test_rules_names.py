@@ -14,6 +14,7 @@ from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import InvalidDefinitionError, InvalidNameError
 from kalamdb_lab.model.ids import RESERVED_KEYWORDS, RESERVED_NAMESPACES
 from kalamdb_lab.query.duck import VERSION
+from kalamdb_lab.testing.jobs import finished
 
 FORM = "use letters, digits and underscores, starting with a letter, at most 64 characters"
 
@@ -290,7 +291,7 @@ def test_user_ids_are_never_folded_nor_compared_by_prefix(
     s.execute("CREATE USER TABLE notes (id INT PRIMARY KEY, who TEXT DEFAULT CURRENT_USER())")
     for user in ("ann", "Ann", "ann2", "an"):
         s.execute(f"EXECUTE AS USER '{user}' (INSERT INTO notes (id) VALUES (1))")
-    s.execute("STORAGE FLUSH TABLE notes")
+    finished(s, "STORAGE FLUSH TABLE notes")
     for user in ("ann", "Ann", "ann2", "an"):
         answer = s.execute(f"EXECUTE AS USER '{user}' (SELECT who FROM notes)")
         assert answer.rows() == [(user,)]

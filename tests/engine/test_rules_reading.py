@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 # --- the surface ----------------------------------------------------------------------------------
 
@@ -277,7 +278,7 @@ def notes(s: Session, mia: Session, tom: Session) -> Session:
     for session, count in ((mia, 2), (tom, 5)):
         for number in range(count):
             session.execute("INSERT INTO notes VALUES (?, ?)", [number, "of " + session.user])
-            s.execute("STORAGE FLUSH TABLE notes")
+            finished(s, "STORAGE FLUSH TABLE notes")
     return s
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.query.duck import VERSION
+from kalamdb_lab.testing.jobs import finished
 
 NOON = datetime.fromisoformat("2031-04-30 12:00:00")
 SOME_UUID = "550e8400-e29b-41d4-a716-446655440000"
@@ -384,7 +385,7 @@ def test_nan_sorts_above_all_and_equals_itself(s: Session) -> None:
             ((high, low),) = s.execute("SELECT max(x), min(x) FROM t").rows()
             assert repr(high) == "nan"
             assert low == -math.inf
-            s.execute("STORAGE FLUSH TABLE t")
+            finished(s, "STORAGE FLUSH TABLE t")
         s.execute("DROP TABLE t")
 
 

@@ -12,6 +12,7 @@ import pytest
 import kalamdb_lab as kalam
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import KalamError
+from kalamdb_lab.testing.jobs import finished
 
 # --- rows that stay the same ----------------------------------------------------------------------
 
@@ -25,7 +26,7 @@ def values(request: pytest.FixtureRequest, s: Session) -> Session:
         [1, 0], {'a': CAST('nan' AS DOUBLE), 'b': NULL})"""
     )
     if request.param == "flushed":
-        s.execute("STORAGE FLUSH TABLE t")
+        finished(s, "STORAGE FLUSH TABLE t")
     return s
 
 
@@ -177,7 +178,7 @@ def test_nobody_writes_system_tables(
 def test_keys_are_unique_against_hot_and_flushed_rows_and_after_a_restart(fresh: Any) -> None:
     s = fresh.session()
     s.execute("CREATE USER TABLE people (id INT PRIMARY KEY, name TEXT)")
-    s.execute("INSERT INTO people VALUES (41, 'Ann'); STORAGE FLUSH TABLE people")
+    finished(s, "INSERT INTO people VALUES (41, 'Ann'); STORAGE FLUSH TABLE people")
     s.execute("INSERT INTO people VALUES (42, 'Bob'); DELETE FROM people WHERE id = 41")
     s.execute("INSERT INTO people VALUES (41, 'Amy')")
     for _ in range(2):

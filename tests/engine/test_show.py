@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture(scope="module")
 def studio(library: Any) -> Any:
     """One for all tests here, for they only read."""
     s: Session = library.session()
-    s.execute(
+    finished(
+        s,
         """CREATE USER TABLE tracks (id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(),
         Title TEXT NOT NULL, price DECIMAL(9, 4) DEFAULT 1.5, mood EMBEDDING(2));
         CREATE TABLE genres (code TEXT PRIMARY KEY) WITH (ACCESS_LEVEL = 'PUBLIC');
@@ -25,7 +27,7 @@ def studio(library: Any) -> Any:
         CREATE VIEW people AS SELECT user_id FROM system.users;
         CREATE NAMESPACE films; CREATE TABLE films.reels (id INT);
         INSERT INTO genres VALUES ('jz'); INSERT INTO plans VALUES (1), (2);
-        STORAGE FLUSH TABLE genres; STORAGE FLUSH TABLE plans"""
+        STORAGE FLUSH TABLE genres; STORAGE FLUSH TABLE plans""",
     )
     for user, count in (("mia", 3), ("tom", 2)):
         for number in range(count):
@@ -33,7 +35,7 @@ def studio(library: Any) -> Any:
                 f"EXECUTE AS USER '{user}' (INSERT INTO tracks (id, title) VALUES (?, 'x'))",
                 [number],
             )
-        s.execute("STORAGE FLUSH TABLE tracks")
+        finished(s, "STORAGE FLUSH TABLE tracks")
     s.execute("EXECUTE AS USER 'mia' (DELETE FROM tracks WHERE id = 0)")
     s.execute("EXECUTE AS USER 'mia' (INSERT INTO tracks (id, title) VALUES (9, 'hot'))")
     library.session("dora").execute("ALTER TABLE films.reels ADD COLUMN rank INT")
@@ -247,25 +249,25 @@ def test_maintenance_answers_a_row_per_table(fresh: Any) -> None:
         CREATE NAMESPACE films; CREATE TABLE films.reels (id INT)"""
     )
     columns = ["job_id", "job_type", "table_name", "status", "message"]
-    answer = s.execute("FLUSH TABLE tracks")
+    answer = finished(s, "FLUSH TABLE tracks")
     assert answer.columns == columns
     assert answer.rows()[0][1:] == (
         "flush", "studio.tracks", "completed", "Flushed 1 row into 1 segment",
     )  # fmt: skip
-    again = s.execute("STORAGE FLUSH TABLE studio.tracks").rows()[0]
+    again = finished(s, "STORAGE FLUSH TABLE studio.tracks").rows()[0]
     assert again[4] == "Flushed 0 rows: nothing to do"
-    assert [row[2] for row in s.execute("STORAGE FLUSH ALL IN studio")] == [
+    assert [row[2] for row in finished(s, "STORAGE FLUSH ALL IN studio")] == [
         "studio.genres", "studio.tracks",
     ]  # fmt: skip
     for sql in ("STORAGE COMPACT TABLE tracks", "OPTIMIZE TABLE tracks", "OPTIMIZE tracks"):
-        answer = s.execute(sql)
+        answer = finished(s, sql)
         assert (answer.columns, answer.rows()[0][1:4]) == (
             columns,
             ("compact", "studio.tracks", "completed"),
         )
-    assert s.execute("STORAGE COMPACT ALL IN films").rows()[0][2] == "films.reels"
-    assert s.execute("STORAGE FLUSH ALL IN NAMESPACE default").rows() == []
-    everything = {row[2] for row in s.execute("FLUSH ALL TABLES")}
+    assert finished(s, "STORAGE COMPACT ALL IN films").rows()[0][2] == "films.reels"
+    assert finished(s, "STORAGE FLUSH ALL IN NAMESPACE default").rows() == []
+    everything = {row[2] for row in finished(s, "FLUSH ALL TABLES")}
     assert {"system.users", "system.tables", "studio.tracks", "films.reels"} <= everything
     assert "studio.plays" not in everything
     assert s.execute("SHOW TABLES").row_count == 5

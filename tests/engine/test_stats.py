@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_rows_are_counted_hot_flushed_changed_and_deleted(root: Session) -> None
         "DELETE FROM t WHERE id < 5; UPDATE t SET v = 1 WHERE id = 7; DELETE FROM p WHERE id = 1"
     )
     assert stats(root)["rows"] == 20
-    root.execute("STORAGE FLUSH ALL")
+    finished(root, "STORAGE FLUSH ALL")
     second = stats(root)
     assert (second["rows"], second["hot_rows"]) == (20, 2)  # streams stay hot
     assert second["segments"] == 4
@@ -93,7 +94,7 @@ def test_sessions_count_while_they_are_open(fresh: Any, root: Session) -> None:
 def test_jobs_count_by_status_and_look_ups_grow(root: Session) -> None:
     root.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1)")
     before = stats(root)
-    root.execute("STORAGE FLUSH TABLE t")
+    finished(root, "STORAGE FLUSH TABLE t")
     for _ in range(3):
         root.execute("SELECT sum(id) FROM t")
     after = stats(root)
@@ -168,7 +169,7 @@ def test_the_count_of_rows_is_what_a_select_counts(
     session.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
     try:
         for text, number in steps:
-            session.execute(text.format(number))
+            finished(session, text.format(number))
             assert stats(session)["rows"] == session.execute("SELECT count(*) FROM t").rows()[0][0]
     finally:
-        session.execute("DROP TABLE t")
+        finished(session, "DROP TABLE t")

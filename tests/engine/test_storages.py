@@ -13,6 +13,7 @@ from kalamdb_lab.errors import KalamError
 from kalamdb_lab.handlers import storages
 from kalamdb_lab.segments import manifest_file
 from kalamdb_lab.segments.storage import Storage
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture
@@ -233,7 +234,7 @@ def test_credentials_are_kept_and_shown_nowhere(root: Session, lab: Path, fresh:
     with pytest.raises(KalamError, match="not found"):
         root.execute("SELECT __kalam_credentials FROM system.storages")
     assert root.execute("SELECT storage_id FROM system.storages WHERE credentials = '***'").rows()
-    root.execute("ALTER STORAGE nas SET NAME 'n'; STORAGE FLUSH TABLE system.storages")
+    finished(root, "ALTER STORAGE nas SET NAME 'n'; STORAGE FLUSH TABLE system.storages")
     definition = fresh.database._context.catalog.storages.get("nas")
     assert definition.credentials == credentials
     assert SECRET not in repr(definition)
@@ -269,7 +270,7 @@ def test_a_dropped_storage_gives_its_directory_back(
     )
     check_rows(fresh.session("mia"), "notes", rows)
     # Merged segments wait for readers; those do not hold the storage.
-    root.execute("STORAGE COMPACT TABLE notes; DROP TABLE notes")
+    finished(root, "STORAGE COMPACT TABLE notes; DROP TABLE notes")
     (lab / "vault" / "mine.txt").write_text("mine")
     root.execute("DROP STORAGE vault")
     assert [file.name for file in (lab / "vault").rglob("*")] == ["mine.txt"]
@@ -278,7 +279,7 @@ def test_a_dropped_storage_gives_its_directory_back(
     root.execute(VAULT)
     fresh.clock.advance(3_600)
     root.execute("CREATE TABLE t (id INT) WITH (STORAGE_ID = 'vault'); INSERT INTO t VALUES (1)")
-    root.execute("STORAGE FLUSH TABLE t; STORAGE COMPACT TABLE t; DROP TABLE t")
+    finished(root, "STORAGE FLUSH TABLE t; STORAGE COMPACT TABLE t; DROP TABLE t")
 
 
 def test_a_storage_whose_making_was_cut_short_can_be_made_again(root: Session, lab: Path) -> None:
@@ -289,7 +290,7 @@ def test_a_storage_whose_making_was_cut_short_can_be_made_again(root: Session, l
     (lab / "vault" / ".kalam-storage").write_bytes(mark)
     root.execute(VAULT)
     root.execute("CREATE TABLE t (id INT) WITH (STORAGE_ID = 'vault'); INSERT INTO t VALUES (1)")
-    root.execute("STORAGE FLUSH TABLE t")
+    finished(root, "STORAGE FLUSH TABLE t")
     assert places(lab) == {"vault/studio/t"}
 
 
@@ -324,11 +325,11 @@ def test_storages_changed_by_another_process_hold_at_once(
     there = other.session()
     root.execute(VAULT)
     there.execute("CREATE USER TABLE t (id INT PRIMARY KEY) WITH (STORAGE_ID = 'vault')")
-    there.execute("INSERT INTO t VALUES (1); STORAGE FLUSH TABLE t")
+    finished(there, "INSERT INTO t VALUES (1); STORAGE FLUSH TABLE t")
     root.execute(
         "ALTER STORAGE vault SET USER_TABLES_TEMPLATE 'v/{namespace}/{tableName}/{userId}'"
     )
-    there.execute("INSERT INTO t VALUES (2); STORAGE FLUSH TABLE t")
+    finished(there, "INSERT INTO t VALUES (2); STORAGE FLUSH TABLE t")
     assert "vault/v/studio/t/root" in places(lab)
     check_rows(root, "t", [(1,), (2,)])
     with pytest.raises(KalamError, match="is in use by table studio.t"):
@@ -339,7 +340,7 @@ def test_storages_changed_by_another_process_hold_at_once(
         there.execute("CREATE TABLE t (id INT) WITH (STORAGE_ID = 'vault')")
     there.execute("CREATE STORAGE vault TYPE filesystem PATH 'second'")
     root.execute("CREATE TABLE t (id INT) WITH (STORAGE_ID = 'vault'); INSERT INTO t VALUES (1)")
-    root.execute("STORAGE FLUSH TABLE t")
+    finished(root, "STORAGE FLUSH TABLE t")
     assert places(lab) == {"second/studio/t"}
     check_rows(there, "t", [(1,)])
     other.database.close()

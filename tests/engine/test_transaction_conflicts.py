@@ -13,12 +13,13 @@ from tracks_table import TRACKS, rows_of
 
 import kalamdb_lab as kalam
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture
 def tracks(s: Session) -> Session:
     """Hot row 4, and rows 1 to 3 in a segment."""
-    s.execute_script(TRACKS)
+    finished(s, TRACKS)
     return s
 
 
@@ -68,7 +69,7 @@ def test_the_first_committer_wins(
 ) -> None:
     tracks.execute("BEGIN")
     tracks.execute(mine)
-    dora.execute_script(theirs)
+    finished(dora, theirs)
     error = refused(tracks, "COMMIT")
     assert (error.code, str(error)) == ("CONFLICT", message)
     assert not tracks.in_transaction
@@ -94,7 +95,7 @@ def test_what_does_not_clash_commits(
 ) -> None:
     tracks.execute("BEGIN")
     tracks.execute(mine)
-    dora.execute(theirs)
+    finished(dora, theirs)
     tracks.execute("COMMIT")
 
 
@@ -214,14 +215,14 @@ def test_money_moved_by_two_processes_is_neither_lost_nor_made(tmp_path: Path) -
     with kalam.open(path) as db:
         session = db.session()
         for _ in range(10):
-            session.execute("STORAGE FLUSH TABLE accounts")
+            finished(session, "STORAGE FLUSH TABLE accounts")
             assert session.execute("SELECT sum(cents) FROM accounts").rows() == [(500,)]
     for worker in workers:
         out, _ = worker.communicate(timeout=120)
         assert out.strip() == "done"
     with kalam.open(path) as db:
         session = db.session()
-        session.execute("STORAGE COMPACT TABLE accounts")
+        finished(session, "STORAGE COMPACT TABLE accounts")
         assert session.execute("SELECT sum(cents), min(cents) >= 0 FROM accounts").rows() == [
             (500, True)
         ]
@@ -273,7 +274,7 @@ def test_many_changed_rows_are_checked_like_few(
         ("DELETE FROM tracks WHERE id = 250", True),
     ):
         tracks.execute("BEGIN; UPDATE tracks SET title = title || '!' WHERE id > 50")
-        dora.execute(theirs)
+        finished(dora, theirs)
         if clashes:
             assert "id = 250 was changed" in str(refused(tracks, "COMMIT"))
         else:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import kalamdb_lab as kalam
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 _names = itertools.count()
 _ACTIONS = (
@@ -102,7 +103,7 @@ _SQL = {
 def _run(session: Session, namespace: str, action: str, key: int, value: int) -> str | None:
     try:
         if action in ("flush", "compact"):
-            session.execute(f"STORAGE {action.upper()} TABLE {namespace}.t")
+            finished(session, f"STORAGE {action.upper()} TABLE {namespace}.t")
         elif action in _SQL:
             session.execute(_SQL[action], [key, value])
         else:
@@ -126,7 +127,7 @@ def test_every_interleaving_agrees_with_the_model(studio: Any, steps: list[Any])
     for key in (0, 1):  # clashes need rows to clash on, one of them flushed
         root.execute(f"INSERT INTO {name}.t VALUES ({key}, 0)")
         model.change(2, "insert", key, 0)
-        root.execute(f"STORAGE FLUSH TABLE {name}.t" if key == 0 else "SELECT 1")
+        finished(root, f"STORAGE FLUSH TABLE {name}.t" if key == 0 else "SELECT 1")
     for who in (0, 1):
         sessions[who].execute("BEGIN")
         model.begin(who)

@@ -11,12 +11,13 @@ import pytest
 from tracks_table import TRACKS, rows_of
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture
 def tracks(s: Session) -> Session:
     """Hot row 4, and rows 1 to 3 in a segment."""
-    s.execute_script(TRACKS)
+    finished(s, TRACKS)
     return s
 
 
@@ -54,10 +55,11 @@ def test_own_writes_are_read_and_nobody_else_reads_them(tracks: Session, dora: S
 def test_reads_stay_at_the_moment_of_begin(tracks: Session, dora: Session) -> None:
     dora.execute("CREATE TABLE other (n INT)")
     tracks.execute("BEGIN")
-    dora.execute_script(
+    finished(
+        dora,
         """INSERT INTO tracks VALUES (5, 'Fog'); UPDATE tracks SET title = 'X' WHERE id < 3;
         INSERT INTO other VALUES (1); DELETE FROM tracks WHERE id = 4; STORAGE FLUSH TABLE tracks;
-        STORAGE COMPACT TABLE tracks; CREATE NAMESPACE later"""
+        STORAGE COMPACT TABLE tracks; CREATE NAMESPACE later""",
     )
     assert rows_of(tracks) == [(1, "Dawn"), (2, "Hill"), (3, "Rain"), (4, "Tide")]
     assert rows_of(tracks, "other") == []
@@ -104,7 +106,7 @@ def test_what_a_transaction_changed_twice_is_committed_once(tracks: Session, dor
     tracks.execute("DELETE FROM tracks WHERE id = 6")
     tracks.execute("COMMIT")
     for step in ("SELECT 1", "STORAGE FLUSH TABLE tracks", "STORAGE COMPACT TABLE tracks"):
-        dora.execute(step)
+        finished(dora, step)
         assert rows_of(dora) == [(1, "Smog"), (2, "Hill"), (3, "Rain"), (4, "Tide"), (5, "Haze")]
 
 

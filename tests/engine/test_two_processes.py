@@ -14,24 +14,26 @@ from kalamdb_lab.errors import AlreadyExistsError, NotFoundError
 WRITER = """
 import sys
 import kalamdb_lab as kalam
+from kalamdb_lab.testing.jobs import finished
 session = kalam.open(sys.argv[1]).session("alice", namespace="lab")
 print("ready", flush=True)
 for row in range(int(sys.argv[2])):
     session.execute("INSERT INTO events VALUES (?, 'writer')", [row])
     if row % 20 == 13:
-        session.execute("STORAGE FLUSH TABLE events")
+        finished(session, "STORAGE FLUSH TABLE events")
     if row % 45 == 37:
-        session.execute("STORAGE COMPACT TABLE events")
+        finished(session, "STORAGE COMPACT TABLE events")
     print(row, flush=True)
 """
 
 OTHER = """
 import sys
 import kalamdb_lab as kalam
+from kalamdb_lab.testing.jobs import finished
 session = kalam.open(sys.argv[1]).session()
 for line in sys.stdin:
     try:
-        print(session.execute(line).rows(), flush=True)
+        print(finished(session, line).rows(), flush=True)
     except kalam.KalamError as error:
         print(error.code, flush=True)
 """

@@ -20,6 +20,7 @@ from kalamdb_lab.errors import StorageError
 from kalamdb_lab.model.datatypes import INT, TEXT
 from kalamdb_lab.model.ids import TableId
 from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.testing.jobs import finished
 
 _USERS = SYSTEM_TABLES["users"]
 NEWER: Mapping[str, TableDef] = {
@@ -53,7 +54,8 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("older") / "lab.kalam"
     with opened(path) as database:
         s = database.session()
-        s.execute(
+        finished(
+            s,
             """CREATE USER 'flo' WITH INTERNAL ROLE service EMAIL 'flo@example.com';
             CREATE USER 'gone' WITH INTERNAL ROLE user;
             CREATE NAMESPACE studio; CREATE TABLE studio.tracks (id INT PRIMARY KEY, title TEXT);
@@ -61,7 +63,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
             STORAGE FLUSH ALL;
             CREATE USER 'hot' WITH INTERNAL ROLE dba;
             DROP USER 'gone';
-            CREATE TABLE studio.genres (code TEXT PRIMARY KEY)"""
+            CREATE TABLE studio.genres (code TEXT PRIMARY KEY)""",
         )
         assert {row[3] for row in s.execute("SHOW MANIFEST FOR TABLE system.users")}
     return path
@@ -102,7 +104,7 @@ def test_rows_of_an_older_version_are_read_hot_flushed_and_after_restarts(path: 
         with opened(path, NEWER) as database:
             check_upgraded(database)
     with opened(path, NEWER) as database:
-        database.session().execute("STORAGE FLUSH ALL; STORAGE COMPACT ALL")
+        finished(database.session(), "STORAGE FLUSH ALL; STORAGE COMPACT ALL")
         check_upgraded(database)
     with opened(path, NEWER) as database:
         check_upgraded(database)
@@ -160,7 +162,7 @@ def test_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
 
 def test_a_newer_version_is_refused_when_all_of_it_is_flushed(path: Path) -> None:
     with opened(path, NEWER) as database:
-        database.session().execute("STORAGE FLUSH ALL; STORAGE COMPACT ALL")
+        finished(database.session(), "STORAGE FLUSH ALL; STORAGE COMPACT ALL")
     with pytest.raises(StorageError, match=REFUSED), opened(path):
         pass
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture(params=["hot", "flushed"])
@@ -16,7 +17,7 @@ def stock(request: pytest.FixtureRequest, s: Session) -> Session:
         INSERT INTO stock VALUES ('a', 10, 'old'), ('b', 20, NULL)"""
     )
     if request.param == "flushed":
-        s.execute("STORAGE FLUSH TABLE stock")
+        finished(s, "STORAGE FLUSH TABLE stock")
     return s
 
 

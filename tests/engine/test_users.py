@@ -10,6 +10,7 @@ import pytest
 import kalamdb_lab as kalam
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import KalamError, UserDroppedError
+from kalamdb_lab.testing.jobs import finished
 
 SYSTEM_NAMESPACE = "Only 'dba' and 'system' roles can access system namespace"
 
@@ -193,7 +194,7 @@ def test_a_password_is_shown_nowhere(fresh: Any) -> None:
         assert "horse" not in text
         assert "argon" not in text
         assert "password_hash" not in text
-    root.execute("STORAGE FLUSH TABLE system.users")
+    finished(root, "STORAGE FLUSH TABLE system.users")
     files = [path for path in Path(fresh.database.path).rglob("*") if path.is_file()]
     assert len(files) > 2
     assert not any(b"horse 8412" in path.read_bytes() for path in files)
@@ -207,7 +208,7 @@ def test_ids_are_compared_as_they_are(fresh: Any) -> None:
         root.execute(f"CREATE USER '{user}' INTERNAL ROLE user")
         session = fresh.session(user.replace("''", "'"))
         session.execute("INSERT INTO t VALUES (?)", [number])
-    root.execute("STORAGE FLUSH TABLE t")
+    finished(root, "STORAGE FLUSH TABLE t")
     for number, user in enumerate(ids):
         assert fresh.session(user.replace("''", "'")).execute("SELECT id FROM t").rows() == [
             (number,)
@@ -219,17 +220,18 @@ def test_ids_are_compared_as_they_are(fresh: Any) -> None:
 def test_a_dropped_user_stays_out_of_a_process_that_slept_past_the_log(fresh: Any) -> None:
     """What it holds must not be taken for new because it was loaded by as many steps."""
     root = fresh.session()
-    root.execute_script(
+    finished(
+        root,
         "CREATE USER 'mia' INTERNAL ROLE user; CREATE TABLE t (id INT) WITH (ACCESS_LEVEL = "
-        "'public'); INSERT INTO t VALUES (1); STORAGE FLUSH ALL"
+        "'public'); INSERT INTO t VALUES (1); STORAGE FLUSH ALL",
     )
     other = kalam.open(fresh.database.path, clock=fresh.clock)
     try:
         mia = other.session("mia", namespace="studio")
         assert mia.execute("SELECT id FROM t").rows() == [(1,)]
-        root.execute_script("DROP USER 'mia'; INSERT INTO t VALUES (2); STORAGE FLUSH ALL")
+        finished(root, "DROP USER 'mia'; INSERT INTO t VALUES (2); STORAGE FLUSH ALL")
         fresh.clock.advance(4_000)
-        root.execute_script("INSERT INTO t VALUES (3); STORAGE FLUSH ALL")
+        finished(root, "INSERT INTO t VALUES (3); STORAGE FLUSH ALL")
         with pytest.raises(UserDroppedError):
             mia.execute("SELECT id FROM t")
         assert len(other.session(namespace="studio").execute("SELECT id FROM t").rows()) == 3

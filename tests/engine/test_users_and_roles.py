@@ -9,6 +9,7 @@ import pytest
 from kalamdb_lab.authorization.gateway import KIND_NEEDS
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.sql import commands, statements
+from kalamdb_lab.testing.jobs import finished
 
 ROLES = {"mia": "user", "sven": "service", "dora": "dba", "root": "system"}
 EVERYBODY = "mia sven dora root"
@@ -156,7 +157,7 @@ def check(world: dict[str, Session], refused: Any, sql: str, allowed: str, messa
             if allowed and message:
                 assert (error.code, str(error)) == ("PERMISSION_DENIED", message.format(role=role))
     for user in allowed.split()[:1]:
-        world[user].execute(sql)
+        finished(world[user], sql)
     root = world["root"].execute("SELECT count(*) FROM studio.plans WHERE id < 3")
     assert root.rows() == [(2,)]
 
@@ -186,7 +187,7 @@ def test_every_higher_role_may_what_a_lower_one_may(world: dict[str, Session]) -
     for sql, allowed, _ in MATRIX:
         if not sql.startswith(("DROP", "CREATE", "ALTER")) and not sql.startswith("INSERT"):
             for user in allowed.split():
-                world[user].execute(sql)
+                finished(world[user], sql)
                 world[user].execute("USE studio")
 
 

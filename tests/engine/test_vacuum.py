@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from database_files import database, root_of, segments
+from job_runs import running
 
 from kalamdb_lab import FakeClock
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.jobs import JobKind
 from kalamdb_lab.store.log import EntryKind
+from kalamdb_lab.testing.jobs import finished
 
 
 @pytest.fixture
@@ -42,10 +44,11 @@ def test_vacuum_answers_as_a_flush_does(s: Session) -> None:
 
 def test_replaced_versions_and_deleted_rows_past_retention_go(fresh: Any) -> None:
     s = fresh.session()
-    s.execute(
+    finished(
+        s,
         "CREATE TABLE t (id INT PRIMARY KEY, body TEXT) WITH (DELETED_RETENTION_HOURS = 2);"
         "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c'); STORAGE FLUSH TABLE t;"
-        "UPDATE t SET body = 'z' WHERE id = 1; DELETE FROM t WHERE id = 2"
+        "UPDATE t SET body = 'z' WHERE id = 1; DELETE FROM t WHERE id = 2",
     )
     fresh.clock.advance(3_600)
     s.execute("INSERT INTO t VALUES (4, 'd'); DELETE FROM t WHERE id = 4")
@@ -71,7 +74,7 @@ def test_a_retention_of_zero_hours_works_at_the_next_run(fresh: Any, flushed: bo
     s.execute("CREATE TABLE t (id INT PRIMARY KEY) WITH (DELETED_RETENTION_HOURS = 0)")
     s.execute("INSERT INTO t VALUES (1), (2)")
     if flushed:
-        s.execute("FLUSH TABLE t")
+        finished(s, "FLUSH TABLE t")
     s.execute("DELETE FROM t WHERE id = 1")
     assert s.execute("SELECT id FROM t WHERE _deleted").rows() == [(1,)]
     assert message(s, "VACUUM t").startswith("Removed 1 row version")
@@ -92,9 +95,9 @@ def test_all_rows_of_a_statement_go_together(fresh: Any) -> None:
 def test_without_a_retention_deleted_rows_stay_for_ever(fresh: Any) -> None:
     s = fresh.session()
     s.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1), (2)")
-    s.execute("FLUSH TABLE t; DELETE FROM t WHERE id = 1")
+    finished(s, "FLUSH TABLE t; DELETE FROM t WHERE id = 1")
     fresh.clock.advance(100 * 365 * 86_400)
-    s.execute("VACUUM; OPTIMIZE t; VACUUM t")
+    finished(s, "VACUUM; OPTIMIZE t; VACUUM t")
     assert s.execute("SELECT id FROM t WHERE _deleted").rows() == [(1,)]
 
 
@@ -112,7 +115,7 @@ def test_vacuum_evicts_expired_events(fresh: Any) -> None:
 def test_an_open_transaction_reads_on_what_was_vacuumed(fresh: Any) -> None:
     s, other = fresh.session(), fresh.session()
     s.execute("CREATE TABLE t (id INT PRIMARY KEY, body TEXT)")
-    s.execute("INSERT INTO t VALUES (1, 'old'); FLUSH TABLE t")
+    finished(s, "INSERT INTO t VALUES (1, 'old'); FLUSH TABLE t")
     other.execute("BEGIN")
     assert other.execute("SELECT body FROM t").rows() == [("old",)]
     s.execute("UPDATE t SET body = 'new' WHERE id = 1")
@@ -131,11 +134,11 @@ def test_a_stream_of_rows_that_nobody_began_to_read_keeps_its_files(fresh: Any) 
 
     s = fresh.session()
     s.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)")
-    s.execute("FLUSH TABLE t")
+    finished(s, "FLUSH TABLE t")
     tree = parse_expression("(SELECT id FROM t)").unnest()
     reader = s.stream_tree(tree)
     path = Path(fresh.database.path)
-    s.execute("DROP TABLE t")
+    finished(s, "DROP TABLE t")
     assert len(segments(path)) == 1
     assert sorted(reader.read_all().column("id").to_pylist()) == [1, 2, 3]
     del reader
@@ -185,9 +188,9 @@ def test_vacuum_needs_dba_and_analyze_service(
 def test_analyze_recomputes_what_the_manifest_says(fresh: Any) -> None:
     s = fresh.session()
     s.execute("CREATE TABLE t (id INT PRIMARY KEY, body TEXT, v EMBEDDING(2))")
-    s.execute("INSERT INTO t VALUES (1, 'a', [1, 0]), (2, NULL, NULL); FLUSH TABLE t")
+    finished(s, "INSERT INTO t VALUES (1, 'a', [1, 0]), (2, NULL, NULL); FLUSH TABLE t")
     s.execute("ALTER TABLE t ADD c INT DEFAULT 7; INSERT INTO t VALUES (3, 'c', NULL, 3)")
-    s.execute("FLUSH TABLE t")
+    finished(s, "FLUSH TABLE t")
     context = fresh.database._context
     table = context.catalog.tables.get("studio.t")
     key = PartitionKey(table.table_key, "")
@@ -214,7 +217,7 @@ def test_analyze_recomputes_what_the_manifest_says(fresh: Any) -> None:
 
 def test_analyze_reads_the_files_themselves(fresh: Any, refused: Any) -> None:
     s = fresh.session()
-    s.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
+    finished(s, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
     s.execute("ANALYZE t")
     (segment,) = Path(fresh.database.path, "storage/studio").rglob("*.parquet")
     segment.write_bytes(segment.read_bytes()[:-9])
@@ -227,18 +230,18 @@ def test_analyze_reads_the_files_themselves(fresh: Any, refused: Any) -> None:
 def test_dropping_a_table_deletes_its_files_in_a_job(path: Path) -> None:
     with database(path) as db:
         s = root_of(db)
-        s.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
+        finished(s, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
         assert segments(path)
-        s.execute("DROP TABLE t")
+        finished(s, "DROP TABLE t")
         assert not (path / "storage" / "studio").exists()
         (job,) = s.execute(
             "SELECT job_id, message FROM system.jobs WHERE job_type = 'cleanup'"
         ).rows()
         assert job[0].startswith("CL-")
         assert job[1] == "Deleted 1 segment"
-        s.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (2); FLUSH TABLE t")
+        finished(s, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (2); FLUSH TABLE t")
         assert s.execute("SELECT id FROM t").rows() == [(2,)]
-        s.execute("DROP NAMESPACE studio CASCADE")
+        finished(s, "DROP NAMESPACE studio CASCADE")
         assert not (path / "storage" / "studio").exists()
 
 
@@ -246,8 +249,8 @@ def test_beside_another_process_the_files_wait_for_its_readers(path: Path) -> No
     clock = FakeClock()
     with database(path, clock=clock) as db, database(path, clock=clock):
         s = root_of(db)
-        s.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
-        s.execute("DROP TABLE t")
+        finished(s, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
+        finished(s, "DROP TABLE t")
         assert len(segments(path)) == 1
         told = s.execute("SELECT message FROM system.jobs WHERE job_type = 'cleanup'").rows()
         assert told == [("Deleted 0 segments; 1 more stay for now",)]
@@ -262,16 +265,16 @@ def test_dropped_tables_keep_their_files_for_the_retention(path: Path) -> None:
     clock = FakeClock()
     with database(path, "dropped_table_retention_hours = 24", clock) as db:
         s = root_of(db)
-        s.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
+        finished(s, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
         s.execute("CREATE TABLE u (id INT PRIMARY KEY, n INT); INSERT INTO u VALUES (1, 1)")
         s.execute("DROP TABLE t")
         kept = segments(path, "studio/t")
         assert len(kept) == 1
-        s.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (2); FLUSH TABLE t")
+        finished(s, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (2); FLUSH TABLE t")
         assert s.execute("SELECT id FROM t").rows() == [(2,)], "invisible at once"
-        s.execute("FLUSH TABLE u; UPDATE u SET n = 2 WHERE true")
+        finished(s, "FLUSH TABLE u; UPDATE u SET n = 2 WHERE true")
         clock.advance(23 * 3_600)
-        s.execute("VACUUM; OPTIMIZE u")
+        finished(s, "VACUUM; OPTIMIZE u")
         assert set(kept) <= set(segments(path))
         clock.advance(3_600)
         s.execute("VACUUM")
@@ -285,9 +288,9 @@ def test_a_drop_is_done_whether_or_not_its_files_can_be_deleted(path: Path) -> N
         s = root_of(db)
         s.execute("CREATE STORAGE vault TYPE 'filesystem' PATH 'vault'")
         s.execute("CREATE TABLE t (id INT PRIMARY KEY) WITH (STORAGE_ID = 'vault')")
-        s.execute("INSERT INTO t VALUES (1); FLUSH TABLE t")
+        finished(s, "INSERT INTO t VALUES (1); FLUSH TABLE t")
         (path / "vault").rename(path / "unmounted")
-        s.execute("DROP TABLE t")
+        finished(s, "DROP TABLE t")
         assert s.execute("SHOW TABLES IN studio").rows() == []
         (path / "unmounted").rename(path / "vault")
         assert list((path / "vault").rglob("*.parquet"))
@@ -309,7 +312,7 @@ def leave(place: Path, *, age_s: float = 700) -> Path:
 def test_what_crashes_left_goes_when_it_is_old_enough(path: Path) -> None:
     with database(path) as db:
         s = root_of(db)
-        s.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
+        finished(s, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
         place = path / "storage/studio/t"
         orphan = leave(place / "s-000900.parquet")
         half = leave(place / "s-000901.parquet.0123abcd.tmp")
@@ -331,7 +334,7 @@ def test_a_file_that_a_manifest_names_is_no_orphan(path: Path) -> None:
     """It may be all that is left of a table whose definition was lost."""
     with database(path) as db:
         s = root_of(db)
-        s.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
+        finished(s, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); FLUSH TABLE t")
         kept = path / "storage/studio/lost"
         kept.mkdir()
         for file in (path / "storage/studio/t").iterdir():
@@ -340,7 +343,7 @@ def test_a_file_that_a_manifest_names_is_no_orphan(path: Path) -> None:
             os.utime(kept / file.name, (0, 0))
         manifest = (kept / "manifest.json").read_text()
         assert '"path": "studio/t/' in manifest
-        s.execute("DROP TABLE t")
+        finished(s, "DROP TABLE t")
         # Where the manifest names them, not only beside it.
         kept.rename(path / "storage/studio/t")
         s.execute("VACUUM")
@@ -348,29 +351,11 @@ def test_a_file_that_a_manifest_names_is_no_orphan(path: Path) -> None:
 
 
 def test_while_a_restore_runs_no_file_is_an_orphan(path: Path) -> None:
-    from kalamdb_lab.model.jobs import JobKind
-
     with database(path) as db:
         s = root_of(db)
         orphan = leave(path / "storage/studio/t/s-000900.parquet")
-        began, done = threading.Event(), threading.Event()
-
-        def work(_: object) -> str:
-            began.set()
-            done.wait(20)
-            return "Done"
-
-        def restore() -> None:
-            db._context.jobs.run(
-                JobKind.RESTORE, key="restore", parameters={}, created_by="root", work=work
-            )
-
-        thread = threading.Thread(target=restore)
-        thread.start()
-        began.wait(20)
-        s.execute("VACUUM")
-        assert orphan.exists()
-        done.set()
-        thread.join()
+        with running(db._context.jobs, "restore", kind=JobKind.RESTORE):
+            s.execute("VACUUM")
+            assert orphan.exists()
         s.execute("VACUUM")
         assert not orphan.exists()

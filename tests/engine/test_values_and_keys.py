@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 # --- values ---------------------------------------------------------------------------------------
 
@@ -50,7 +51,7 @@ def test_every_type_comes_back_as_it_was_given(
     s.execute("INSERT INTO t VALUES (?, ?)", [99, None])
     want = [*(value if expected is None else expected for value in given), None]
     for after in ("SELECT 1", "STORAGE FLUSH TABLE t", "STORAGE COMPACT TABLE t"):
-        s.execute(after)
+        finished(s, after)
         assert [row[0] for row in s.execute("SELECT v FROM t ORDER BY id")] == want
         assert s.execute("SELECT v FROM t WHERE id = 0").rows() == [(want[0],)]
         s.execute("UPDATE t SET v = v WHERE true")
@@ -123,7 +124,7 @@ def test_keys_of_every_type_are_unique(
     s.execute(f"CREATE TABLE t (id {kind} PRIMARY KEY, n INT)")
     s.execute("INSERT INTO t VALUES (?, 1)", [first])
     if flushed:
-        s.execute("STORAGE FLUSH TABLE t")
+        finished(s, "STORAGE FLUSH TABLE t")
     error = refused(s, "INSERT INTO t VALUES (?, 2)", [again])
     assert str(error) == f"Duplicate primary key: studio.t already has id = {shown}"
     s.execute("INSERT INTO t VALUES (?, 2)", [other])

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.query.duck import VERSION
+from kalamdb_lab.testing.jobs import finished
 
 Vector = tuple[float, ...]
 Row = tuple[int, Vector | None, int]
@@ -79,7 +80,7 @@ def test_a_ranking_is_what_the_definition_says(
     rows: list[Row] = [(100 - at, vector, at % 3) for at, vector in enumerate(vectors)]
     insert(s, rows[:flushed])
     if flushed:
-        s.execute("STORAGE FLUSH TABLE moods")
+        finished(s, "STORAGE FLUSH TABLE moods")
     insert(s, rows[flushed:])
     s.execute("DELETE FROM moods WHERE id = ?", [100 - removed])
     kept = [(key, vector) for key, vector, part in rows if key != 100 - removed and part > 0]
@@ -111,7 +112,7 @@ def test_many_rows_of_many_components(s: Session) -> None:
     vectors: npt.NDArray[np.float32] = random.standard_normal((600, 96)).astype(np.float32)
     vectors[::50] = vectors[25]
     s.insert("moods", {"id": list(range(600)), "v": [list(map(float, v)) for v in vectors]})
-    s.execute("STORAGE FLUSH TABLE moods")
+    finished(s, "STORAGE FLUSH TABLE moods")
     s.execute("UPDATE moods SET v = NULL WHERE id % 10 = 3")
     wide, to = vectors.astype(np.float64), vectors[25].astype(np.float64)
     distances = 1 - wide @ to / (np.linalg.norm(wide, axis=1) * np.linalg.norm(to))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.testing.jobs import finished
 
 STATES = ["hot", "flushed", "mixed"]
 
@@ -22,10 +23,10 @@ def people(request: pytest.FixtureRequest, s: Session) -> Session:
         INSERT INTO people VALUES (1, 'Ann', '11', 30), (2, 'Bob', NULL, 40)"""
     )
     if request.param != "hot":
-        s.execute("STORAGE FLUSH TABLE people")
+        finished(s, "STORAGE FLUSH TABLE people")
     s.execute("INSERT INTO people (id, name) VALUES (3, 'Cid'), (4, 'Dan')")
     if request.param == "flushed":
-        s.execute("STORAGE FLUSH TABLE people")
+        finished(s, "STORAGE FLUSH TABLE people")
     return s
 
 
@@ -255,7 +256,7 @@ def test_a_key_can_be_used_again_after_its_row_was_deleted(people: Session) -> N
     people.execute("DELETE FROM people WHERE id IN (1, 4)")
     people.execute("INSERT INTO people (id, name) VALUES (1, 'Amy'), (4, 'Dee')")
     people.execute("DELETE FROM people WHERE id = 1")
-    people.execute("STORAGE FLUSH TABLE people; INSERT INTO people (id, name) VALUES (1, 'Abe')")
+    finished(people, "STORAGE FLUSH TABLE people; INSERT INTO people (id, name) VALUES (1, 'Abe')")
     assert [row[1] for row in people_rows(people)] == ["Abe", "Bob", "Cid", "Dee"]
 
 

@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from kalamdb_lab.errors import BusyError, ClosedError, StorageError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import ColumnStatistics, SegmentMeta
-from kalamdb_lab.store.log import EntryKind, RemovedVersions, RetiredSegment, Store
+from kalamdb_lab.store.log import (
+    EntryKind,
+    HotCount,
+    RemovedVersions,
+    RetiredSegment,
+    Store,
+)
 from kalamdb_lab.store.sqlite import FORMAT_VERSION, SqliteStore
 from kalamdb_lab.testing.memory_store import MemoryStore
 
@@ -215,15 +221,16 @@ def test_a_closed_store_says_so(store: Store) -> None:
         pass
 
 
+_time = st.integers(0, 50).map(lambda seconds: seconds * 1_000_000)
 _step = st.one_of(
-    st.tuples(st.just("append"), st.sampled_from([A, B]), st.integers(1, 3), st.integers(0, 50)),
+    st.tuples(st.just("append"), st.sampled_from([A, B]), st.integers(1, 3), _time),
     st.tuples(st.just("flush"), st.sampled_from([A, B])),
     st.tuples(st.just("segment"), st.sampled_from([A, B])),
-    st.tuples(st.just("retire"), st.integers(1, 4), st.integers(0, 50)),
+    st.tuples(st.just("retire"), st.integers(1, 4), _time),
     st.tuples(st.just("drop"), st.sampled_from([A, B])),
     st.tuples(st.just("forget"), st.integers(1, 4)),
-    st.tuples(st.just("trim"), st.integers(0, 60)),
-    st.tuples(st.just("start"), st.integers(0, 9), st.integers(0, 5), st.integers(0, 50)),
+    st.tuples(st.just("trim"), _time, _time),
+    st.tuples(st.just("start"), st.integers(0, 9), st.integers(0, 5), _time),
     st.tuples(st.just("fail"), st.sampled_from([A, B])),
 )
 
@@ -239,7 +246,8 @@ def _apply(store: Store, step: tuple[Any, ...]) -> None:
                     transaction.mark_flushed(partition, hot)
                 case ("segment", partition):
                     made = segment(transaction.next_segment_id(), partition)
-                    transaction.add_segment(made, RemovedVersions())
+                    removed = RemovedVersions(b"1" * 8, b"2" * 8, bytes([made.segment_id % 2]))
+                    transaction.add_segment(made, removed)
                 case ("retire", segment_id, at_us):
                     if transaction.segments_by_id([segment_id]):
                         transaction.retire_segments([segment_id], at_us)
@@ -248,8 +256,8 @@ def _apply(store: Store, step: tuple[Any, ...]) -> None:
                 case ("forget", segment_id):
                     transaction.forget_segments([segment_id])
                     transaction.forget_partitions()
-                case ("trim", before_us):
-                    transaction.trim_log(before_us)
+                case ("trim", before_us, times_from_us):
+                    transaction.trim_log(before_us, times_from_us=times_from_us)
                 case ("start", last_seq, last_segment_id, at_us):
                     transaction.start_after(last_seq, last_segment_id, at_us)
                 case ("fail", partition):
@@ -270,10 +278,18 @@ def _seen(store: Store) -> tuple[object, ...]:
             [t.segments(p) for p in (A, B)],
             t.retired_segments(),
             t.remnants({"", "alice"}),
-            t.last_seq_before(25),
+            [t.last_seq_before(seconds * 1_000_000) for seconds in (9, 25, 26)],
             t.scopes(1),
             t.scopes(2),
+            _by_partition(t.hot_counts()),
+            set(t.changes_after(2)),
+            t.deletions(1),
+            [t.taken_at_us(seq) for seq in range(1, 8)],
         )
+
+
+def _by_partition(counts: list[HotCount]) -> list[HotCount]:
+    return sorted(counts, key=lambda hot: hot.partition)
 
 
 @settings(max_examples=60, deadline=None)
