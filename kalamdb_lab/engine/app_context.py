@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from kalamdb_lab.catalog.catalog import Catalog, StorageRegistry
 from kalamdb_lab.catalog.keeper import SystemKeeper
-from kalamdb_lab.catalog.system_tables import AUDIT_LOGS, SYSTEM_TABLES
+from kalamdb_lab.catalog.system_tables import AUDIT_LOGS, LIVE_QUERIES, SYSTEM_TABLES
 from kalamdb_lab.clock import Clock, IdGenerator
 from kalamdb_lab.config import SETTINGS_FILE, Settings
 from kalamdb_lab.engine.audit import AuditTrail
@@ -23,9 +23,16 @@ from kalamdb_lab.engine.pipeline import ParseCache
 from kalamdb_lab.engine.stats import DatabaseStats
 from kalamdb_lab.handlers.backup import BackupHandler
 from kalamdb_lab.handlers.dispatch import Handlers
+from kalamdb_lab.jobs.backups import NamespaceCopies
 from kalamdb_lab.jobs.cleanup import CleanUp
+from kalamdb_lab.jobs.executors import Executors
+from kalamdb_lab.jobs.housekeeping import Housekeeping
 from kalamdb_lab.jobs.journal import JOURNAL_FILE, JobJournal
 from kalamdb_lab.jobs.manager import JobManager
+from kalamdb_lab.jobs.schedules import Schedules
+from kalamdb_lab.jobs.upkeep import TableUpkeep
+from kalamdb_lab.live.manager import LiveQueryManager
+from kalamdb_lab.live.workers import LiveResults
 from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.partitions.change_feed import ChangeFeed
 from kalamdb_lab.partitions.changes import ChangeReader
@@ -50,6 +57,7 @@ from kalamdb_lab.store.presence import Presence
 from kalamdb_lab.store.sqlite import SqliteStore
 from kalamdb_lab.tables.backup import NamespaceBackup, NamespaceRestore
 from kalamdb_lab.tables.keys import KeyLookup
+from kalamdb_lab.tables.options import default_flush_policy
 from kalamdb_lab.tables.writing import TableWriter
 from kalamdb_lab.transactions.transaction import SessionTransaction
 
@@ -74,13 +82,15 @@ class AppContext:
         create: bool,
         system_tables: Mapping[str, TableDef] = SYSTEM_TABLES,
     ) -> None:
+        # First: what is wrong there must not leave a new directory half made.
+        self.settings = Settings.read(directory) if directory.is_dir() else Settings()
+        default_policy = default_flush_policy(self.settings.flush_policy)
         prepare_directory(directory, shown_as, create=create)
         self._directory = directory
         self._pid = os.getpid()
         self._closed = False
         self.sessions: weakref.WeakSet[Hashable] = weakref.WeakSet()
         self.clock = clock
-        self.settings = Settings.read(directory)
         # Before anything is read: who is alone deletes files that others may be reading.
         self.presence = Presence(directory)
         try:
@@ -109,7 +119,13 @@ class AppContext:
             self.store.close()
             self.presence.leave()
             raise
-        self.jobs = JobManager(self.catalog, self.log, self.presence, JobJournal(directory))
+        self.jobs = JobManager(
+            self.catalog,
+            self.log,
+            self.presence,
+            JobJournal(directory),
+            backoff_s=self.settings.job_retry_s,
+        )
         self.jobs.release_abandoned()
         files = RegisteredFilesReader(directory, self._own_files, cache)
         self.scans = TableScans(
@@ -139,10 +155,11 @@ class AppContext:
         keys = KeyLookup(self.log, SegmentKeys(self.reader, cache), self.reader)
         self._leases = leases
         direct = DirectQueries(self.log, keys, self.ids)
+        planner = Planner(self.duck)
         self.queries = Queries(
             self.catalog,
             self.scans,
-            Planner(self.duck),
+            planner,
             direct,
             leases,
             result_bytes=self.settings.result_bytes,
@@ -168,43 +185,90 @@ class AppContext:
         )
         self.logins = Logins(self.catalog, self.queries, self.log, self.audit, clock)
         self.parsed = ParseCache()
+        upkeep = TableUpkeep(
+            self.catalog,
+            self.log,
+            self.home,
+            self.reader,
+            retired,
+            system,
+            clock,
+            log_retention_s=self.settings.log_retention_s,
+        )
+        cleanup = CleanUp(
+            self.catalog,
+            self.log,
+            self.home,
+            retired,
+            self.jobs.is_active,
+            self._storage,
+            clock,
+            grace_s=self.settings.retired_segment_grace_s,
+            user_retention_days=self.settings.dropped_user_retention_days,
+        )
+        copies = NamespaceCopies(
+            self.catalog,
+            self.log,
+            NamespaceBackup(self.log, self.reader, leases, self._storage, clock),
+            NamespaceRestore(self.catalog, self.log, self.home, self._storage, system, clock),
+            directory,
+        )
+        executors = Executors(self.catalog, upkeep, cleanup, copies, self.store.scrub)
+        self.live = LiveQueryManager(
+            self.feed,
+            self.changes,
+            self.log,
+            self.catalog,
+            self.queries,
+            planner,
+            self.presence,
+            clock,
+            queue_events=self.settings.live_queue_events,
+        )
+        self.live_results = LiveResults(
+            self.feed,
+            self.log,
+            self.queries,
+            self.catalog,
+            self.changes,
+            clock,
+            self.live.registrations,
+        )
+        self.live.refresh()
+        self.queries.before_reading[LIVE_QUERIES.table_key] = self.live.refresh
         self.handlers = Handlers(
             catalog=self.catalog,
             log=self.log,
             storages=self.storages,
-            home=self.home,
             reader=self.reader,
             system=system,
             queries=self.queries,
             files=files,
             writer=self.writer,
             ids=self.ids,
-            clock=clock,
             settings=self.settings,
-            retired=retired,
             jobs=self.jobs,
-            cleanup=CleanUp(
-                self.catalog,
-                self.log,
-                self.home,
-                retired,
-                self.jobs,
-                self._storage,
-                clock,
-                grace_s=self.settings.retired_segment_grace_s,
-                user_retention_days=self.settings.dropped_user_retention_days,
-            ),
-            scrub=self.store.scrub,
-            backups=BackupHandler(
-                self.catalog,
-                self.log,
-                self.jobs,
-                self.storages,
-                NamespaceBackup(self.log, self.reader, leases, self._storage, clock),
-                NamespaceRestore(self.catalog, self.log, self.home, self._storage, system, clock),
-                directory,
-            ),
+            upkeep=upkeep,
+            cleanup=cleanup,
+            backups=BackupHandler(self.catalog, self.jobs, self.storages, copies, directory),
+            live=self.live,
         )
+        self.jobs.start(executors.by_kind)
+        house = Housekeeping(
+            upkeep, cleanup, system, self.live.remove_abandoned, now_us=clock.now_us()
+        )
+        self.schedules = Schedules(
+            self.catalog,
+            self.store,
+            self.jobs,
+            cleanup,
+            house,
+            self.presence,
+            JobJournal(directory),
+            clock,
+            default_policy=default_policy,
+        )
+        self.schedules.start()
 
     def _storage(self, storage_id: str) -> Storage:
         return self.storages.storage(storage_id)
@@ -234,8 +298,8 @@ class AppContext:
         """Return whether it was closed, or belongs to the process this one was forked from."""
         return self._closed or os.getpid() != self._pid
 
-    def close(self) -> None:
-        """Give the files and the engine's memory back."""
+    def close(self, *, is_interrupted: bool = False) -> None:
+        """Finish the jobs, unless the user interrupted it; give files and memory back."""
         if not self._closed:
             self._closed = True
             with ExitStack() as ends:
@@ -244,5 +308,12 @@ class AppContext:
                 ends.callback(self.duck.close)
                 ends.callback(self._leases.close)
                 ends.callback(self.audit.close)
-                ends.callback(self.jobs.close)
+                ends.push(
+                    lambda _, error, __: self.jobs.close(
+                        is_interrupted=is_interrupted or isinstance(error, KeyboardInterrupt)
+                    )
+                )
+                ends.callback(self.schedules.close)
                 ends.callback(self.feed.close)
+                ends.callback(self.live.close)
+                ends.callback(self.live_results.close)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kalamdb_lab.authorization.names import authorize_statement
 from kalamdb_lab.engine.audit import Attempt
-from kalamdb_lab.errors import ConflictError, KalamError, NotSupportedError
+from kalamdb_lab.errors import ConflictError, KalamError, NotSupportedError, ParametersError
+from kalamdb_lab.live.event_queue import Callback, EventQueue
+from kalamdb_lab.live.statement import options_of
 from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
-from kalamdb_lab.sql.commands import Describe, ShowTables
+from kalamdb_lab.sql.commands import Describe, ShowTables, Subscribe
+from kalamdb_lab.sql.live import as_subscription
 from kalamdb_lab.sql.parameters import bind_count, refuse_script_with_values
 from kalamdb_lab.sql.parse import iterate_script
 from kalamdb_lab.sql.statements import ExecuteAs, Insert, Select, Statement
@@ -138,6 +141,49 @@ class Pipeline:
 
         return _retried(handle).timed((time.perf_counter() - started) * 1_000)
 
+    def subscribe(
+        self,
+        text: str,
+        params: tuple[Any, ...],
+        request_for: RequestFor,
+        options: Mapping[str, int | None],
+        session_id: str,
+        callback: Callback | None,
+    ) -> EventQueue:
+        """Begin a subscription: SUBSCRIBE TO, LIVE SELECT, or a plain SELECT."""
+        request: Request | None = request_for(params)
+        try:
+            statements = list(self._context.parsed.statements(text))
+            refuse_script_with_values(len(statements), (text,))  # there is one reader, for one
+            statement = statements[0]
+        except KalamError as error:
+            error.statement_number = error.statement_number or 1
+            raise error.at(1, 1) from None
+        try:
+            wanted = _subscription_of(statement)
+            # The newest commit is what it begins with, inside a transaction too.
+            with self._context.audit.watch(wanted) as attempt:
+                bind_count(wanted.kind, wanted.parameters, params)
+                first = request
+
+                def begin() -> EventQueue:
+                    nonlocal first
+                    now, first = first or request_for(params), None
+                    attempt.request = now
+                    authorize_statement(wanted, now.context.role)
+                    return self._context.live.subscribe(
+                        wanted,
+                        now,
+                        options_of(wanted, **options),
+                        session_id=session_id,
+                        callback=callback,
+                    )
+
+                return _retried(begin)
+        except KalamError as error:
+            error.statement_number = 1
+            raise error.at(statement.line, statement.column) from None
+
     def run_tree(
         self,
         tree: exp.Expression,
@@ -224,8 +270,28 @@ class Pipeline:
         return self._context.queries.namespaces(request.context)
 
 
+def listed(params: object) -> tuple[Any, ...]:
+    """Return the parameters that a caller gave; raises `ParametersError` for a text or a set."""
+    if params is None:
+        return ()
+    if isinstance(params, str | bytes) or not isinstance(params, Sequence):
+        raise ParametersError("Parameters must be a list or a tuple")
+    return tuple(params)
+
+
 def _query_of(tree: exp.Expression) -> Select:
     return Select(query=tree, text="", line=1, column=1)
+
+
+def _subscription_of(statement: Statement) -> Subscribe:
+    match statement:
+        case Subscribe():
+            return statement
+        case Select():
+            return as_subscription(statement)
+    raise NotSupportedError(
+        f"{statement.kind} is not a live query; write SUBSCRIBE TO, LIVE SELECT or SELECT"
+    )
 
 
 def _retried(run: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kalamdb_lab.catalog.catalog import Catalog, StorageRegistry
 from kalamdb_lab.catalog.keeper import SystemKeeper
-from kalamdb_lab.clock import Clock, IdGenerator
+from kalamdb_lab.clock import IdGenerator
 from kalamdb_lab.config import Settings
 from kalamdb_lab.handlers.alter import AlterHandler
 from kalamdb_lab.handlers.backup import BackupHandler
@@ -31,9 +31,8 @@ from kalamdb_lab.handlers.views import ViewHandler
 from kalamdb_lab.jobs.cleanup import CleanUp
 from kalamdb_lab.jobs.manager import JobManager
 from kalamdb_lab.jobs.upkeep import TableUpkeep
+from kalamdb_lab.live.manager import LiveQueryManager
 from kalamdb_lab.partitions.commit_log import CommitLog
-from kalamdb_lab.partitions.retired import RetiredFiles
-from kalamdb_lab.partitions.segment_home import SegmentHome
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
@@ -55,48 +54,34 @@ class Handlers:
         catalog: Catalog,
         log: CommitLog,
         storages: StorageRegistry,
-        home: SegmentHome,
-        retired: RetiredFiles,
         reader: SegmentReader,
         system: SystemKeeper,
         queries: Queries,
         files: RegisteredFilesReader,
         writer: TableWriter,
         ids: IdGenerator,
-        clock: Clock,
         settings: Settings,
         jobs: JobManager,
+        upkeep: TableUpkeep,
         cleanup: CleanUp,
-        scrub: Callable[[], bool],
         backups: BackupHandler,
+        live: LiveQueryManager,
     ) -> None:
         targets = Targets(catalog)
         rows = RowBuilder(queries, ids)
         waits = settings.dropped_table_retention_hours > 0
-        dropper = TableDropper(system, jobs, cleanup, waits=waits)
+        dropper = TableDropper(system, jobs, waits=waits)
         namespaces = NamespaceHandler(catalog, queries, log, dropper)
         tables = TableHandler(catalog, targets, queries, writer, log, dropper)
         views = ViewHandler(catalog, targets, queries, log)
         registered = RegisteredHandler(catalog, targets, files, log)
         users = UserHandler(catalog, log)
         transactions = TransactionHandler()
-        live = LiveHandler(catalog)
+        live_queries = LiveHandler(catalog, live)
         places = StorageHandler(catalog, log, storages)
         show = ShowHandler(catalog, targets, queries, log)
         changes = ChangeHandler(targets, queries, writer, log, ids)
-        upkeep = TableUpkeep(
-            catalog,
-            log,
-            home,
-            reader,
-            retired,
-            system,
-            clock,
-            log_retention_s=settings.log_retention_s,
-        )
-        maintenance = MaintenanceHandler(
-            catalog, targets, queries, jobs, upkeep, cleanup, show, scrub
-        )
+        maintenance = MaintenanceHandler(targets, queries, jobs, upkeep, cleanup, show)
         job_list = JobHandler(jobs)
         self._insert = InsertHandler(targets, queries, rows, writer, log)
         self.by_class: dict[type[s.Statement], Handle] = {
@@ -127,9 +112,9 @@ class Handlers:
             c.ShowStats: show.stats,
             c.ShowManifest: show.manifest,
             c.ShowUsers: show.users,
-            c.ShowLiveQueries: live.show,
-            c.KillLiveQuery: live.kill,
-            c.Subscribe: live.subscribe,
+            c.ShowLiveQueries: live_queries.show,
+            c.KillLiveQuery: live_queries.kill,
+            c.Subscribe: live_queries.subscribe,
             c.FlushTable: maintenance.flush_table,
             c.FlushAll: maintenance.flush_all,
             c.CompactTable: maintenance.compact_table,

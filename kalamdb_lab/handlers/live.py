@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NoReturn
 
 from kalamdb_lab.catalog.catalog import Catalog
-from kalamdb_lab.errors import NotFoundError, NotSupportedError
+from kalamdb_lab.errors import NotSupportedError
 from kalamdb_lab.handlers.listing import Columns, listing
+from kalamdb_lab.live.manager import LiveQueryManager
 from kalamdb_lab.model.datatypes import BIGINT, DATETIME, TEXT
 from kalamdb_lab.model.roles import Role
 from kalamdb_lab.query.request import Request
@@ -27,16 +28,18 @@ _LIVE_QUERIES: Columns = [
 class LiveHandler:
     """Answers about open subscriptions; those of others are seen from dba on."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, live: LiveQueryManager) -> None:
         self._catalog = catalog
+        self._live = live
 
     def subscribe(self, statement: Subscribe, request: Request) -> NoReturn:
         """Refuse SUBSCRIBE, which has no result: it goes on."""
-        raise NotSupportedError(f"{statement.kind} is not supported yet")
+        raise NotSupportedError(f"{statement.kind} is not supported here; use session.subscribe")
 
     def show(self, statement: ShowLiveQueries, request: Request) -> Result:
         """Run SHOW LIVE QUERIES: the own ones, or all for dba and system."""
         context = request.context
+        self._live.refresh()
         rows = [
             (
                 entry.live_id,
@@ -52,6 +55,7 @@ class LiveHandler:
         ]
         return listing(statement.kind, _LIVE_QUERIES, rows)
 
-    def kill(self, statement: KillLiveQuery, request: Request) -> NoReturn:
+    def kill(self, statement: KillLiveQuery, request: Request) -> Result:
         """Run KILL LIVE QUERY; an unknown id, an ended one and another user's look alike."""
-        raise NotFoundError("Live query", statement.live_id[:64])
+        self._live.kill(statement.live_id, request.context)
+        return Result.of_message(statement.kind, f"Killed live query {statement.live_id}")

@@ -174,6 +174,11 @@ class Execution(SQLBackend):  # type: ignore[misc]
         batches = (in_schema(batch, schema, arrow) for batch in reader)
         return pa.RecordBatchReader.from_batches(arrow, batches)
 
+    def live_query(self, expr: ir.Expr) -> tuple[sge.Expression, Hashable | None]:
+        """Return the tree of an expression for `Session.live`, and what its plan is kept by."""
+        compiled = self.compiled(expr)
+        return compiled.tree, compiled.cache_key
+
     # --- in-memory tables -------------------------------------------------------------------------
 
     def relation(self, name: str) -> str | None:

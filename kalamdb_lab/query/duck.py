@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from kalamdb_lab.clock import IdGenerator
 from kalamdb_lab.errors import ClosedError, InterruptedStatementError, LimitError
+from kalamdb_lab.query.cancellation import WATCHED, Cancellation
 
 VERSION: tuple[int, ...] = tuple(int(part) for part in duckdb.__version__.split(".")[:2])
 COUNTS_ARROW_ROWS = VERSION >= (2, 0)
@@ -33,7 +34,6 @@ wrong by orders of magnitude; it knows how many rows files have."""
 
 _KEPT_INSTANCES = 8
 _BATCH_ROWS = 122_880
-_REPEAT_INTERRUPT_S = 0.05
 _MIB = 1 << 20
 
 
@@ -100,52 +100,6 @@ class PythonFunction:
 
 
 _Key = tuple[frozenset[str], tuple[PythonFunction, ...]]
-
-
-class Cancellation:
-    """Stops the statement it is given to, from any thread, before or while that runs."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._cursor: Any = None
-        self._finished = threading.Event()
-        self.cancelled = False
-        self.timed_out = False
-
-    def cancel(self) -> None:
-        """Interrupt the statement; one that has not begun will not run."""
-        with self._lock:
-            self.cancelled = True
-            if self._cursor is not None:
-                threading.Thread(target=self._insist, daemon=True).start()
-
-    def _insist(self) -> None:
-        # The engine forgets an interrupt that comes just before a statement begins.
-        while not self._finished.is_set():
-            with self._lock:
-                if self._cursor is not None:
-                    self._cursor.interrupt()
-            self._finished.wait(_REPEAT_INTERRUPT_S)
-
-    def progress(self) -> float | None:
-        """Return the share of the running statement that is done, 0 to 1, where it is known."""
-        with self._lock:
-            percent = -1.0 if self._cursor is None else float(self._cursor.query_progress())
-        return percent / 100 if percent >= 0 else None
-
-    def begin(self, cursor: Any) -> None:
-        """Note the cursor of the statement that begins now."""
-        with self._lock:
-            if self.cancelled:
-                raise InterruptedStatementError
-            self._finished.clear()
-            self._cursor = cursor
-
-    def end(self) -> None:
-        """Note that the statement is over."""
-        with self._lock:
-            self._cursor = None
-            self._finished.set()
 
 
 class _Instance:
@@ -225,6 +179,7 @@ class DuckEngine:
         yield "allow_persistent_secrets", "false"
         yield "python_enable_replacements", "false"
         yield "python_scan_all_frames", "false"
+        yield "allowed_configs", f"[{', '.join(map(_text, WATCHED))}]"
         if directories:
             yield "parquet_metadata_cache", "true"
             yield "allowed_directories", f"[{', '.join(map(_text, sorted(directories)))}]"

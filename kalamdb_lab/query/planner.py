@@ -10,10 +10,10 @@ from sqlglot import exp
 
 from kalamdb_lab.errors import InternalError
 from kalamdb_lab.query import allowed, rewrite
+from kalamdb_lab.query.cancellation import Cancellation
 from kalamdb_lab.query.duck import (
     NO_BOUNDS,
     Bounds,
-    Cancellation,
     DuckEngine,
     EngineError,
     PythonFunction,

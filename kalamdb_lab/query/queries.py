@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -27,8 +27,9 @@ from kalamdb_lab.model.ids import (
 from kalamdb_lab.model.roles import Role
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.leases import Leases
+from kalamdb_lab.query.cancellation import Cancellation
 from kalamdb_lab.query.direct import Direct, DirectQueries, only_table, recognised
-from kalamdb_lab.query.duck import Bounds, Cancellation
+from kalamdb_lab.query.duck import Bounds
 from kalamdb_lab.query.plan_cache import PlanCache
 from kalamdb_lab.query.planner import Plan, Planner, StatementContext
 from kalamdb_lab.query.predicates import bind
@@ -73,6 +74,11 @@ class Queries:
 
     Plans are kept by the caller's key, the user's role and namespace, and the revision of the
     catalog: whatever could change the meaning or the right of a statement makes a new plan.
+
+    Attributes
+    ----------
+    before_reading : dict of int to callable
+        What is called before the rows of a table are read, by the key of the table.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class Queries:
         self._catalog = catalog
         self._scans = scans
         self._planner = planner
+        self.before_reading: dict[int, Callable[[], None]] = {}
         self._direct_queries = direct
         self._leases = leases
         self._directs: PlanCache[tuple[Direct, TableDef] | None] = PlanCache()
@@ -161,6 +168,8 @@ class Queries:
         if known is None:
             return None
         direct, table = known
+        if table.table_key in self.before_reading:
+            self.before_reading[table.table_key]()
         with self._scans.current(table):
             return self._direct_queries.answer(direct, table, context.partition(table), request)
 
@@ -180,12 +189,18 @@ class Queries:
         plan = self.plan(tree, request, text_semantics=text_semantics, cache_key=cache_key)
         return self.execute(plan, request)
 
-    def execute(self, plan: Plan, request: Request) -> pa.Table:
-        """Run a plan made by `plan` for the same request."""
+    def described(self, plan: Plan, request: Request) -> pa.Schema:
+        """Return the columns of a plan's result; no row is read."""
+        return self._planner.describe(plan, request.params, _statement_context(request))
+
+    def execute(
+        self, plan: Plan, request: Request, scans: StatementScans | None = None
+    ) -> pa.Table:
+        """Run a plan made by `plan` for the same request, at the newest commit by default."""
         with self._cancellable(request) as cancellation:
             return self._planner.execute(
                 plan,
-                self._provider(plan, request),
+                scans or self._newest(plan, request),
                 request.params,
                 _statement_context(request),
                 bounds=self._bounds,
@@ -207,7 +222,7 @@ class Queries:
         with self._cancellable(request) as cancellation:
             reader = self._planner.stream(
                 plan,
-                self._provider(plan, request),
+                self._newest(plan, request),
                 request.params,
                 _statement_context(request),
                 batch_rows=batch_rows,
@@ -218,7 +233,7 @@ class Queries:
             with lease:
                 batches = iter(reader)
                 while True:
-                    request.interruption.running(cancellation.cancel)
+                    request.interruption.running(cancellation.cancel, cancellation.progress)
                     try:
                         batch = next(batches, None)
                     finally:
@@ -233,8 +248,7 @@ class Queries:
         self, tree: exp.Expression, request: Request, *, text_semantics: bool = True
     ) -> pa.Schema:
         """Return the columns of a query without running it."""
-        plan = self.plan(tree, request, text_semantics=text_semantics)
-        return self._planner.describe(plan, request.params, _statement_context(request))
+        return self.described(self.plan(tree, request, text_semantics=text_semantics), request)
 
     def query_fields(
         self, tree: exp.Expression, request: Request
@@ -263,7 +277,7 @@ class Queries:
     def estimates(self, tree: exp.Expression, request: Request) -> list[ScanEstimate]:
         """Return what a query would scan, in the order in which it names its relations."""
         plan = self.plan(tree, request)
-        provider = self._provider(plan, request)
+        provider = self.provider(plan, request)
         estimates = []
         for _, scan in plan.requests:
             kept, total, rows = provider.estimate(scan, bind(scan, _numbered(request.params)))
@@ -306,7 +320,8 @@ class Queries:
 
     # --- the statement ------------------------------------------------------------------------
 
-    def _provider(self, plan: Plan, request: Request) -> StatementScans:
+    def provider(self, plan: Plan, request: Request) -> StatementScans:
+        """Return the rows of a plan's relations at the newest commit, to `execute` it over."""
         for _, scan in plan.requests:
             if isinstance(scan.relation.key, AllScopesRef):
                 request.all_users.append(scan.relation.name)
@@ -314,10 +329,18 @@ class Queries:
             [scan for _, scan in plan.requests], request.context.user_id, request.local
         )
 
+    def _newest(self, plan: Plan, request: Request) -> StatementScans:
+        """Return what `provider` does, after whoever is behind with its rows has caught up."""
+        for _, scan in plan.requests:
+            key = scan.relation.key
+            if isinstance(key, TableRef) and key.table_key in self.before_reading:
+                self.before_reading[key.table_key]()
+        return self.provider(plan, request)
+
     @contextmanager
     def _cancellable(self, request: Request) -> Iterator[Cancellation]:
-        cancellation = Cancellation()
-        request.interruption.running(cancellation.cancel)
+        cancellation = Cancellation(is_watched=request.interruption.is_watched)
+        request.interruption.running(cancellation.cancel, cancellation.progress)
         try:
             yield cancellation
         finally:

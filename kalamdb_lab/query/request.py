@@ -37,14 +37,32 @@ class TransactionControl(Protocol):
 
 
 class Interruption:
-    """Lets another thread stop the statement that runs now."""
+    """Lets another thread stop the statement that runs now, and see how far it is.
+
+    Attributes
+    ----------
+    is_watched : bool
+        True if somebody asks for `progress`: only then does the engine keep count.
+    """
 
     def __init__(self) -> None:
         self._stop: Callable[[], None] | None = None
+        self._progress: Callable[[], float | None] | None = None
+        self.is_watched = False
 
-    def running(self, stop: Callable[[], None] | None) -> None:
-        """Say how to stop what runs now; None when nothing does."""
+    def running(
+        self,
+        stop: Callable[[], None] | None,
+        progress: Callable[[], float | None] | None = None,
+    ) -> None:
+        """Say how to stop what runs now, and how far it is; None when nothing does."""
         self._stop = stop
+        self._progress = progress
+
+    def progress(self) -> float | None:
+        """Return the share of what runs now that is done, 0 to 1, where it is known."""
+        progress = self._progress
+        return None if progress is None else progress()
 
     def interrupt(self) -> None:
         """Stop what runs now, if anything does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from typing import Final
 
 import pyarrow as pa
 from sqlglot import exp
@@ -31,6 +32,9 @@ from kalamdb_lab.query.relation_keys import (
 from kalamdb_lab.query.relations import Relation, View
 from kalamdb_lab.query.view_columns import ViewColumns
 
+LOCAL: Final = "local"
+"""What a statement may write before the name of a relation called ``local.name``."""
+
 
 class CatalogResolver:
     """A `NameResolver` for one statement of one user.
@@ -57,8 +61,10 @@ class CatalogResolver:
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | View:
         """Return the relation or view of a name; the promise is that of `NameResolver`."""
-        if len(parts) == 1 and (name := self._local_name(parts[0])) is not None:
-            return local_relation(name, self._local[name])
+        if len(parts) == 1 or (len(parts) == 2 and parts[0].lower() == LOCAL):
+            name = self._local_name(".".join(parts))
+            if name is not None:
+                return local_relation(name, self._local[name])
         table_id = TableId.of(parts, namespace=self._context.namespace)
         authorize_namespace(table_id.namespace, self._context.role)
         table = self._catalog.find_table(table_id)

@@ -117,6 +117,7 @@ class TableScans:
             if isinstance(key, DerivedRef)
         }
         with self._log.visible() as state:  # definitions, rows and what expired go together
+            seq = state.applied_seq
             for request in requests:
                 match request.relation.key:
                     case TableRef(table_key, version):
@@ -145,6 +146,7 @@ class TableScans:
             scope,
             {LocalRef(name): rows for name, rows in local.items()} | derived,
             registered,
+            seq=seq,
             from_files=from_files,
         )
 
@@ -303,7 +305,7 @@ class TableScans:
 
 
 class StatementScans:
-    """The scans of one statement; made by `TableScans.at_snapshot`."""
+    """The scans of one statement at number `seq` of the log; made by `TableScans.at_snapshot`."""
 
     def __init__(
         self,
@@ -315,8 +317,10 @@ class StatementScans:
         in_memory: Mapping[LocalRef | DerivedRef, pa.Table],
         registered: Mapping[RegisteredRef, TableDef],
         *,
+        seq: int,
         from_files: bool = False,
     ) -> None:
+        self.seq = seq
         self._from_files = from_files
         self._scans = scans
         self._tables = tables

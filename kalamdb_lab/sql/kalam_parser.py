@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from sqlglot import Token
 
@@ -110,6 +111,8 @@ _SHOW: dict[tuple[str, ...], Callable[[Cursor], s.Statement]] = {
     ("BACKUPS",): _show_backups,
     ("BACKUP",): _show_backups,
 }
+SHOWN: Final = tuple(" ".join(words) for words in _SHOW)
+"""What may follow SHOW."""
 
 
 def _in_namespace(cursor: Cursor, after: str) -> str | None:

@@ -48,6 +48,28 @@ def live(cursor: Cursor) -> c.Subscribe:
     return _subscription(cursor, cursor.at, ())
 
 
+def as_subscription(select: s.Select) -> c.Subscribe:
+    """Return a plain SELECT as LIVE SELECT reads it.
+
+    Raises
+    ------
+    NotSupportedError, NotFoundError, InvalidDefinitionError
+        It is more than the rows of one table.
+    """
+    table, alias = _only_table(select.query)
+    return c.Subscribe(
+        text=select.text,
+        line=select.line,
+        column=select.column,
+        parameters=select.parameters,
+        depth=select.depth,
+        table=table,
+        alias=alias,
+        columns=_columns(select.query, alias or table[-1]),
+        where=_condition(select.query),
+    )
+
+
 def checked_option(name: str, value: object) -> int:
     """Return the value of an option, in SQL or beside it.
 
@@ -181,10 +203,10 @@ def _only_table(select: exp.Expression) -> tuple[s.TableName, str | None]:
         or not isinstance(table.this, exp.Identifier)
         or any(value and name not in ("this", "db", "alias") for name, value in table.args.items())
     ):
-        raise _more_than_a_table()
+        raise more_than_a_table()
     alias = table.args.get("alias")
     if alias is not None and alias.args.get("columns"):
-        raise _more_than_a_table()
+        raise more_than_a_table()
     parts = (table.db, table.name) if table.db else (table.name,)
     return tuple(part.lower() for part in parts), alias.name if alias is not None else None
 
@@ -204,7 +226,7 @@ def _columns(select: exp.Expression, name: str) -> tuple[str, ...] | None:
             return None
         if is_star or not isinstance(item, exp.Column) or item.args.get("db"):
             if item.find(exp.AggFunc, exp.Window, exp.Query) is not None:
-                raise _more_than_a_table()
+                raise more_than_a_table()
             raise NotSupportedError("A live query lists columns or *; other values are not allowed")
         if item.name.lower() in (column.lower() for column in columns):
             raise InvalidDefinitionError(f"Column '{item.name[:40]}' appears twice")
@@ -224,7 +246,8 @@ def _condition(select: exp.Expression) -> exp.Expression | None:
     return condition
 
 
-def _more_than_a_table() -> NotSupportedError:
+def more_than_a_table() -> NotSupportedError:
+    """Return the error for what is more, or other, than the rows of one table."""
     return NotSupportedError(
         "Live queries read one table; joins, grouping, ORDER BY, LIMIT and views are not supported"
     )

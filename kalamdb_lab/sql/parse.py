@@ -248,3 +248,5 @@ _FIRST_WORDS: Final[dict[str, Callable[[Cursor], s.Statement]]] = {
     "SUBSCRIBE": _after_first(live.subscribe),
     "LIVE": _after_first(live.live),
 }
+STATEMENT_WORDS: Final = frozenset(word for word in _FIRST_WORDS if word.isalpha())
+"""What statements begin with."""

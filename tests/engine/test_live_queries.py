@@ -15,9 +15,9 @@ SYSTEM_NAMESPACE = "Only 'dba' and 'system' roles can access system namespace"
 
 def test_everybody_sees_the_own_ones_and_a_dba_all(studio: Any) -> None:
     context = studio.database._context
-    store = context.catalog.live_queries
+    store, node_id = context.catalog.live_queries, context.presence.node_id
     entries = [
-        LiveQuery(f"L{at}", user, "studio", "plays", "SUBSCRIBE TO plays", "n", 1_000_000)
+        LiveQuery(f"L{at}", user, "studio", "plays", "SUBSCRIBE TO plays", node_id, 1_000_000)
         for at, user in ((2, "mia"), (1, "tom"))
     ]
     with context.log.commit() as commit:

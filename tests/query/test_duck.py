@@ -13,7 +13,8 @@ import pytest
 
 from kalamdb_lab.clock import FakeClock, IdGenerator
 from kalamdb_lab.errors import ClosedError, InterruptedStatementError, LimitError
-from kalamdb_lab.query.duck import Bounds, Cancellation, DuckEngine, EngineError
+from kalamdb_lab.query.cancellation import Cancellation
+from kalamdb_lab.query.duck import Bounds, DuckEngine, EngineError
 
 ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000000) b"
 

@@ -28,7 +28,8 @@ from kalamdb_lab.errors import (
     TypeMismatchError,
     ValueOutOfRangeError,
 )
-from kalamdb_lab.query.duck import Bounds, Cancellation, DuckEngine
+from kalamdb_lab.query.cancellation import Cancellation
+from kalamdb_lab.query.duck import Bounds, DuckEngine
 from kalamdb_lab.query.parameters import StatementContext
 from kalamdb_lab.query.plan_cache import PlanCache
 from kalamdb_lab.query.planner import Plan, Planner

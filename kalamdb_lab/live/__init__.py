@@ -1,0 +1,1 @@
+"""Live queries: what changes is told to whoever asked for it."""
