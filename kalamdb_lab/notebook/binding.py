@@ -6,10 +6,12 @@ import difflib
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from kalamdb_lab.errors import InvalidNameError, NotFoundError, ParametersError
+from kalamdb_lab.errors import InvalidNameError, KalamError, NotFoundError, ParametersError
 from kalamdb_lab.notebook.cell_text import CellStatement, Hole, place_of
+
+_Error = TypeVar("_Error", bound=KalamError)
 
 _NO_ROWS = "SELECT NULL WHERE FALSE"
 """What an empty list is after IN: it holds nothing, and ``x NOT IN`` it is true."""
@@ -47,19 +49,65 @@ class BoundStatement:
         start = 0
         for _ in range(line - 1):
             start = self.sql.find("\n", start) + 1
-        at = start + column - 1
-        begins = [begin for begin, _, _ in self.pieces]
-        begin, original, length = self.pieces[max(bisect_right(begins, at) - 1, 0)]
-        return place_of(cell, original + max(0, min(at - begin, length)))
+        return place_of(cell, self.offset_in_cell(start + column - 1))
+
+    def offset_in_cell(self, at: int) -> int:
+        """Return the offset in the cell of an offset into ``sql``."""
+        begin, original, length = self.pieces[self._piece_at(at)]
+        return original + max(0, min(at - begin, length))
+
+    def placed(self, error: _Error, cell: str, at: int) -> _Error:
+        """Return ``error`` with the place in the cell of an offset into ``sql``."""
+        error.at(*place_of(cell, self.offset_in_cell(at)))
+        return error
+
+    def inserted(self, at: int, text: str, *, shown_at: int) -> BoundStatement:
+        """Return the statement with ``text`` at an offset into ``sql``.
+
+        Parameters
+        ----------
+        shown_at : int
+            The offset into ``sql`` where errors in ``text`` are shown.
+        """
+        number = self._piece_at(at)
+        begin, original, length = self.pieces[number]
+        before = max(0, min(at - begin, length))
+        pieces = [
+            *self.pieces[:number],
+            (begin, original, before),
+            (at, self.offset_in_cell(shown_at), 0),
+            (at + len(text), original + before, length - before),
+            *((b + len(text), o, n) for b, o, n in self.pieces[number + 1 :]),
+        ]
+        return BoundStatement(self.sql[:at] + text + self.sql[at:], self.values, pieces)
+
+    def alone(self) -> BoundStatement:
+        """Return the statement without the blanks that keep the place of what was before it."""
+        start = len(self.sql) - len(self.sql.lstrip())
+        pieces = []
+        for begin, original, length in self.pieces:
+            cut = max(0, min(start - begin, length))
+            pieces.append((max(0, begin - start), original + cut, length - cut))
+        return BoundStatement(self.sql.strip(), self.values, pieces)
+
+    def _piece_at(self, at: int) -> int:
+        return max(bisect_right([begin for begin, _, _ in self.pieces], at) - 1, 0)
 
 
-def bind(cell: str, statement: CellStatement, names: Mapping[str, Any]) -> BoundStatement:
+def bind(
+    cell: str,
+    statement: CellStatement,
+    names: Mapping[str, Any],
+    values: list[Any] | None = None,
+) -> BoundStatement:
     """Evaluate the holes of a statement and put parameters in their places.
 
     Parameters
     ----------
     names : mapping
         Where ``:name`` and the names of ``{{expression}}`` are looked up.
+    values : list, optional
+        Values of parameters before these; those of the statement are appended to it.
 
     Raises
     ------
@@ -73,7 +121,7 @@ def bind(cell: str, statement: CellStatement, names: Mapping[str, Any]) -> Bound
     before = cell[: statement.start]
     blanks = "".join("\n" if character == "\n" else " " for character in before)
     parts, pieces = [blanks], [(0, 0, len(blanks))]
-    values: list[Any] = []
+    values = [] if values is None else values
     numbers: dict[str, int] = {}
     at, written = statement.start, len(blanks)
     for hole in statement.holes:

@@ -105,6 +105,14 @@ def scan(text: str) -> list[Lexeme]:
     return _Scanner(text).lexemes()
 
 
+def scan_leniently(text: str) -> list[Lexeme]:
+    """Return the lexemes of a text as far as it can be read; never raises."""
+    scanner = _Scanner(text)
+    with contextlib.suppress(SqlSyntaxError):
+        scanner.lexemes()
+    return scanner.found
+
+
 def statements(text: str) -> list[CellStatement]:
     """Return the statements of a cell; empty ones are left out.
 
@@ -145,10 +153,7 @@ def _statement(text: str, lexemes: list[Lexeme]) -> CellStatement:
 
 def secret_literals(text: str) -> list[str]:
     """Return the passwords and credentials in a text, in their quotes; never raises."""
-    scanner = _Scanner(text)
-    with contextlib.suppress(SqlSyntaxError):
-        scanner.lexemes()
-    lexemes = [lexeme for lexeme in scanner.found if lexeme.kind is not Kind.COMMENT]
+    lexemes = [lexeme for lexeme in scan_leniently(text) if lexeme.kind is not Kind.COMMENT]
     return [
         text[lexeme.start : lexeme.end]
         for before, lexeme in pairwise(lexemes)

@@ -11,8 +11,21 @@ from typing import Final
 
 from kalamdb_lab.errors import InvalidOptionError, ParametersError
 
-COMMANDS: Final = ("open", "close", "connections", "status", "tables")
-_OPEN_OPTIONS: Final = ("--user", "--namespace", "--name")
+COMMANDS: Final = (
+    *("open", "close", "connections", "status", "tables"),
+    *("snippets", "jobs", "system"),
+)
+COMMAND_OPTIONS: Final = {"open": ("--user", "--namespace", "--name"), "snippets": ("--delete",)}
+OPTIONS: Final = ("--all", "--as", "--explain", "--live", "--save", "--debug")
+_SWITCHES: Final = {"--all": "shows_all", "--explain": "explains", "--live": "is_live"}
+_EXCLUDED: Final = (
+    ("--explain", "--live"),
+    ("--explain", "--save"),
+    ("--live", "--save"),
+    ("--live", "--as"),
+    ("--live", "--all"),
+)
+"""Options that say different things of the same statement."""
 _ALONE: Final = frozenset({"begin", "commit", "end", "rollback"})
 """SQL statements of one word."""
 
@@ -30,10 +43,14 @@ class CommandLine:
         After ``@``.
     user : str or None
         After ``--as``.
+    shows_all, explains, is_live : bool
+        ``--all``, ``--explain`` and ``--live``.
+    save : str or None
+        After ``--save``: the name of a snippet.
     target : str or None
         The variable before ``<<``.
     command : str or None
-        One of `COMMANDS`, with its ``words``; None if what follows is SQL.
+        One of `COMMANDS`, with its ``words`` and ``options``; None if what follows is SQL.
     sql_start : int
         Where the SQL begins in the line.
     """
@@ -41,12 +58,22 @@ class CommandLine:
     connection: str | None = None
     user: str | None = None
     shows_all: bool = False
+    explains: bool = False
+    is_live: bool = False
+    save: str | None = None
     target: str | None = None
     debug: bool | None = None
     command: str | None = None
     words: list[str] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
     sql_start: int = 0
+
+    @property
+    def needs_sql(self) -> bool:
+        """True if it says something about SQL, so that there must be some."""
+        return bool(
+            self.user or self.target or self.shows_all or self.explains or self.is_live or self.save
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +93,16 @@ def parse_line(line: str, *, evaluate: Evaluate, is_cell: bool) -> CommandLine:
         An option or command that is not known, or lacks its value.
     """
     parsed = CommandLine()
+    given: set[str] = set()
     reader = _Words(line, evaluate)
     while (word := reader.peek()) is not None and word.is_plain:
         text = word.text
         if text.startswith("@"):
             parsed.connection = reader.value_of("@") if text == "@" else text[1:]
             reader.skip(word)
-        elif text in ("--as", "--debug"):
-            reader.skip(word)
-            value = reader.value_of(text)
-            if text == "--as":
-                parsed.user = value
-            else:
-                parsed.debug = _switch(value)
-        elif text == "--all":
-            parsed.shows_all = True
-            reader.skip(word)
         elif text.startswith("--") and text != "--":
-            raise _unknown_option(text, ("--all", "--as", "--debug"))
+            reader.skip(word)
+            _read_option(text, parsed, reader)
         elif (target_end := reader.target_end(word)) is not None:
             parsed.target = text.removesuffix("<<")
             if not parsed.target.isidentifier() or keyword.iskeyword(parsed.target):
@@ -91,10 +110,30 @@ def parse_line(line: str, *, evaluate: Evaluate, is_cell: bool) -> CommandLine:
             reader.at = target_end
         else:
             break
+        given.add(text)
+    for one, other in _EXCLUDED:
+        if one in given and other in given:
+            raise InvalidOptionError(f"{one} and {other} cannot be used together")
     parsed.sql_start = reader.at
     if not is_cell:
         _read_command(parsed, reader)
+        misplaced = sorted(given & {"--all", "--as", "--explain", "--live", "--save"})
+        if parsed.command is not None and misplaced:
+            raise InvalidOptionError(f"{misplaced[0]} goes with SQL, not with {parsed.command}")
     return parsed
+
+
+def _read_option(option: str, parsed: CommandLine, reader: _Words) -> None:
+    if option in _SWITCHES:
+        setattr(parsed, _SWITCHES[option], True)
+    elif option == "--as":
+        parsed.user = reader.value_of(option)
+    elif option == "--save":
+        parsed.save = reader.value_of(option)
+    elif option == "--debug":
+        parsed.debug = _switch(reader.value_of(option))
+    else:
+        raise _unknown_option(option, OPTIONS)
 
 
 def _read_command(parsed: CommandLine, reader: _Words) -> None:
@@ -108,8 +147,7 @@ def _read_command(parsed: CommandLine, reader: _Words) -> None:
             reader.skip(word)
             if not word.text.startswith("--") or not word.is_plain:
                 parsed.words.append(reader.value(word))
-            elif parsed.command != "open" or word.text not in _OPEN_OPTIONS:
-                allowed = _OPEN_OPTIONS if parsed.command == "open" else ()
+            elif word.text not in (allowed := COMMAND_OPTIONS.get(parsed.command, ())):
                 raise _unknown_option(word.text, allowed)
             else:
                 parsed.options[word.text[2:]] = reader.value_of(word.text)
@@ -131,6 +169,8 @@ def _unknown_option(option: str, allowed: tuple[str, ...]) -> InvalidOptionError
 
 
 def _listed(items: tuple[str, ...]) -> str:
+    if len(items) == 1:
+        return items[0]
     return f"{', '.join(items[:-1])} or {items[-1]}"
 
 

@@ -70,6 +70,7 @@ class Connections:
         except BaseException:
             database.close()
             raise
+        session.follow_progress()
         name = name or PurePath(path).stem or "kalam"
         former = self._by_name.pop(name, None)
         connection = Connection(name, database, session, Interruptible(session.interrupt))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from IPython.core.getipython import get_ipython
+
 from kalamdb_lab.notebook.magic import KalamMagic
 
 if TYPE_CHECKING:
+    from kalamdb_lab.engine.session import Session
     from kalamdb_lab.query.result import Result
 
 _RESULT: Final = ("kalamdb_lab.query.result", "Result")
@@ -18,6 +21,7 @@ def load(shell: Any) -> None:
         return
     magic = KalamMagic(shell)
     shell.register_magics(magic)
+    shell.Completer.custom_matchers.append(magic.matcher)
     formatters = shell.display_formatter.formatters
 
     def html(result: Result) -> str:
@@ -36,6 +40,8 @@ def unload(shell: Any) -> None:
     if magic is None:
         return
     magic.close()
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [matcher for matcher in matchers if matcher is not magic.matcher]
     manager = shell.magics_manager
     manager.registry.pop(type(magic).__name__, None)
     for kind in ("line", "cell"):
@@ -44,6 +50,13 @@ def unload(shell: Any) -> None:
     shell.configurables[:] = [c for c in shell.configurables if not isinstance(c, KalamMagic)]
     for mime in ("text/html", "text/plain"):
         shell.display_formatter.formatters[mime].pop(".".join(_RESULT), None)
+
+
+def current_session() -> Session | None:
+    """Return the session of the current ``%kalam`` connection; None where there is none."""
+    shell = get_ipython()
+    magic = None if shell is None else _loaded(shell)
+    return None if magic is None else magic.current_session
 
 
 def _loaded(shell: Any) -> KalamMagic | None:

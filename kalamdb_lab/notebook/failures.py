@@ -51,17 +51,20 @@ def move_into_cell(
         return
     former = f"(line {error.line}, column {error.column})"
     line, column = bound.place_in_cell(cell, error.line, error.column)
-    if (line, column) == place_of(cell, statement.start):
+    begin = len(bound.sql) - len(bound.sql.lstrip())
+    if (error.line, error.column) == place_of(bound.sql, begin):
         # It was only known which statement failed; the message mostly names what is at fault.
-        line, column = place_of(cell, _first_named(error, cell, statement))
+        named = _first_named(error, cell, statement)
+        if named is not None:
+            line, column = place_of(cell, named)
     message = error.message.replace(former, f"(line {line}, column {column})")
     if message != error.message:
         error.message, error.args = message, (message,)
     error.line, error.column = line, column
 
 
-def _first_named(error: KalamError, cell: str, statement: CellStatement) -> int:
-    """Return the offset in a statement of the first thing that an error names."""
+def _first_named(error: KalamError, cell: str, statement: CellStatement) -> int | None:
+    """Return the offset in the cell of the first thing that an error names."""
     text = cell[statement.start : statement.end]
     for name in error.message.split("'")[1::2]:
         last = name.rpartition(".")[2].lower()
@@ -70,7 +73,7 @@ def _first_named(error: KalamError, cell: str, statement: CellStatement) -> int:
                 written = text[lexeme.start : lexeme.end].strip("'\"").lower()
                 if written == last:
                     return statement.start + lexeme.start
-    return statement.start
+    return None
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:

@@ -24,19 +24,24 @@ from kalamdb_lab.errors import (
     InvalidOptionError,
     KalamError,
 )
-from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, ROOT_USER
-from kalamdb_lab.notebook.answers import ALL_HINT, Answer
-from kalamdb_lab.notebook.binding import ExpressionError, bind, evaluated
+from kalamdb_lab.notebook.answers import Answer
+from kalamdb_lab.notebook.binding import ExpressionError, evaluated
 from kalamdb_lab.notebook.cell_text import CellStatement, place_of
 from kalamdb_lab.notebook.command_line import CommandLine, parse_line
+from kalamdb_lab.notebook.commands import Commands
+from kalamdb_lab.notebook.completion import Completion
 from kalamdb_lab.notebook.display import Grid, Line, Look, show
-from kalamdb_lab.notebook.failures import Place, move_into_cell, shorten
+from kalamdb_lab.notebook.failures import Place, shorten
 from kalamdb_lab.notebook.history import mask_history
 from kalamdb_lab.notebook.settings import project_settings
-from kalamdb_lab.notebook.source import Source, is_value_dropped
+from kalamdb_lab.notebook.source import Source, Use, use_of_value
 
 if TYPE_CHECKING:
-    from kalamdb_lab.notebook.connections import Connection, Connections
+    from kalamdb_lab.engine.session import Session
+    from kalamdb_lab.notebook.connections import Connections
+    from kalamdb_lab.notebook.plan_tree import PlanTree
+    from kalamdb_lab.notebook.runner import Runner
+    from kalamdb_lab.notebook.snippets import Snippets
     from kalamdb_lab.query.result import Result
 
 _QUIET: Final = "KALAMDB_LAB_TESTING"
@@ -56,6 +61,7 @@ class KalamMagic(Magics):
     text_limit = Int(20, min=1, help="How many of them where there is no HTML.").tag(config=True)
     cell_width = Int(60, min=2, help="Longer texts are cut where they are shown.").tag(config=True)
     show_time = Bool(help="Whether footers say how long it took.").tag(config=True)
+    show_progress = Bool(help="Whether a long statement shows how far it is.").tag(config=True)
     debug = Bool(default_value=False, help="Whether errors show their traceback.").tag(config=True)
 
     shell: Any
@@ -64,6 +70,9 @@ class KalamMagic(Magics):
         super().__init__(shell)
         self._opened: Connections | None = None
         self._latest: tuple[Answer, Look] | None = None
+        self._saved: Snippets | None = None
+        self.completion = Completion(self)
+        self.matcher = self.completion.matcher()
         own = shell.config.get(type(self).__name__, {})
         for name, value in project_settings(Path.cwd(), self.trait_names(config=True)).items():
             if name not in own:
@@ -74,6 +83,10 @@ class KalamMagic(Magics):
 
     @default("show_time")
     def _show_time_default(self) -> bool:
+        return os.environ.get(_QUIET) != "1"
+
+    @default("show_progress")
+    def _show_progress_default(self) -> bool:
         return os.environ.get(_QUIET) != "1"
 
     @property
@@ -90,8 +103,28 @@ class KalamMagic(Magics):
             self._opened = Connections()
         return self._opened
 
+    @property
+    def snippets(self) -> Snippets:
+        """The saved queries."""
+        if self._saved is None:
+            from kalamdb_lab.notebook.snippets import Snippets
+
+            self._saved = Snippets()
+        return self._saved
+
+    @property
+    def has_connections(self) -> bool:
+        """Whether a database is open."""
+        return self._opened is not None and len(self._opened) > 0
+
+    @property
+    def current_session(self) -> Session | None:
+        """The session of the current connection, if a database is open."""
+        return self.connections.get().session if self.has_connections else None
+
     def close(self) -> None:
         """Close all databases that the magic opened."""
+        self.completion.close()
         if self._opened is not None:
             self._opened.close_all()
 
@@ -110,16 +143,28 @@ class KalamMagic(Magics):
         %kalam connections (or status)
             What is open, and which one is current; %kalam @NAME changes that.
         %kalam tables [NAMESPACE]
+        %kalam jobs, %kalam system
+            Watch the jobs; look at tables, partitions and system tables.
+        %kalam snippets [--delete NAME]
+            The queries that --save keeps.
         %kalam --debug on|off
             Whether errors show their whole traceback.
         NAME = %kalam [@NAME] [--as USER] SQL
         %%kalam [@NAME] [--as USER] [--all] [NAME <<]
             Run SQL, in a cell also several statements: on another connection, as
             another user, showing all rows, keeping the last result in a variable.
+        %%kalam --save NAME
+            Run one query and keep it: later cells read NAME like a table.
+        %%kalam --explain
+            Show how the statement would be run, and run nothing.
+        %%kalam --live [NAME <<]
+            Show the query as a live table, which changes with the database.
 
         :name and {{expression}} in the SQL are values of Python, bound as parameters;
         after IN they may be lists. {{expression|ident}} is a quoted name. A result is
         Arrow inside: to_pandas(), to_polars(), to_arrow(), to_ibis(), rows(), len().
+        A pandas, polars or Arrow table is read by the name of its variable where there is
+        no such table, and as local.NAME anyhow. The Tab key completes names and words.
         Settings: %config KalamMagic, or [tool.kalamdb_lab] in pyproject.toml.
 
         Examples (each block is a cell)
@@ -143,6 +188,16 @@ class KalamMagic(Magics):
         SELECT name, price * {{ 2 + 1 }} AS three FROM fruit WHERE name IN :names
 
         fig = %kalam SELECT price FROM fruit WHERE name = 'fig'
+
+        %%kalam --save dear
+        SELECT * FROM fruit WHERE price > 0.5
+
+        import pandas as pd; stock = pd.DataFrame({"name": ["fig", "plum"], "kg": [3, 8]})
+
+        worth = %kalam SELECT sum(price * kg) AS worth FROM dear JOIN stock USING (name)
+
+        %%kalam --explain
+        SELECT * FROM dear ORDER BY price
         """
         names = self.shell.user_ns
         if local_ns is not None and local_ns is not names:
@@ -157,12 +212,13 @@ class KalamMagic(Magics):
             if parsed.debug is not None:
                 self.debug = parsed.debug
             if parsed.command is not None:
-                return getattr(self, f"_{parsed.command}")(parsed)
+                view = Commands(self).run(parsed)
+                return None if view is None else self._given(view, parsed, use_of_value())
             found = source.statements(parsed.sql_start)
             if not found and not source.is_cell:
-                return self._options_alone(parsed)
-            is_shown = parsed.target is None and (source.is_cell or is_value_dropped())
-            return self._run(source, found, parsed, names, is_shown=is_shown)
+                Commands(self).options_alone(parsed)
+                return None
+            return self._run(source, found, parsed, names)
 
     # --- SQL ------------------------------------------------------------------------------------
 
@@ -172,12 +228,15 @@ class KalamMagic(Magics):
         found: list[CellStatement],
         parsed: CommandLine,
         names: Mapping[str, Any],
-        *,
-        is_shown: bool,
     ) -> Any:
         if not found:
             raise EmptyStatementError
-        connection = self.connections.get(parsed.connection)
+        if len(found) > 1 and (parsed.is_live or parsed.save is not None):
+            option = "--live" if parsed.is_live else "--save"
+            raise InvalidOptionError(f"{option} takes one query; the cell has {len(found)}")
+        use = Use.PRINTED if source.is_cell else use_of_value()
+        is_shown = parsed.target is None and use is not Use.KEPT
+        runner = self._runner(source, parsed, names)
         look = replace(self.look, rows=None, text_rows=None) if parsed.shows_all else self.look
         for number, statement in enumerate(found, start=1):
             is_last = number == len(found)
@@ -185,116 +244,54 @@ class KalamMagic(Magics):
             limit = None if reads_all else look.rows
             place = Place(*place_of(source.text, statement.start), number, len(found))
             with self._placed_errors(source, place):
-                answer = self._answer(source, statement, connection, parsed.user, names, limit)
+                if parsed.is_live:
+                    return self._given(runner.live(statement), parsed, use)
+                saved = None if parsed.save is None else runner.save_name(statement)
+                answer = runner.answer(statement, limit)
+                if saved is not None:
+                    runner.save(saved, statement, tuple(answer.result.columns))
+                    answer = replace(answer, origins=(*answer.origins, f"saved as {saved}"))
             if is_last and not is_shown:
-                value = answer.value(self.output)
-                if parsed.target is None:
-                    return value
-                self.shell.push({parsed.target: value})
-            elif is_last and source.is_cell:
+                return self._given(answer.value(self.output), parsed, use)
+            if is_last and source.is_cell:
                 self._latest = answer, look
                 return answer.shown_as(self.output, look)
-            else:
-                self._display(answer, look)
+            self._display(answer, look)
         return None
 
-    def _answer(
-        self,
-        source: Source,
-        statement: CellStatement,
-        connection: Connection,
-        user: str | None,
-        names: Mapping[str, Any],
-        limit: int | None,
-    ) -> Answer:
-        bound = bind(source.text, statement, names)
-        session = connection.session
-        try:
-            result = connection.calls.run(
-                lambda: session.execute(bound.sql, bound.values, as_user=user, row_limit=limit)
-            )
-        except KalamError as error:
-            move_into_cell(error, bound, source.text, statement)
-            raise
-        who = session.user if user is None else f"{session.user} as {user}"
-        where = f"@{connection.name}" if len(self.connections) > 1 else ""
-        return Answer(result, (f"{who} {where}".strip(),), ALL_HINT)
+    def _runner(self, source: Source, parsed: CommandLine, names: Mapping[str, Any]) -> Runner:
+        from kalamdb_lab.notebook.runner import Runner  # it brings the language's parser along
+
+        return Runner(
+            source,
+            parsed,
+            names,
+            self.connections.get(parsed.connection),
+            self.connections,
+            self.snippets,
+            has_front_end=getattr(self.shell, "kernel", None) is not None,
+            shows_progress=self.show_progress,
+        )
+
+    def _given(self, value: Any, parsed: CommandLine, use: Use) -> Any:
+        """Return what Python code is given; a view that code drops is shown before."""
+        if parsed.target is not None:
+            self.shell.push({parsed.target: value})
+            return None
+        if use is Use.DROPPED:
+            show(value)
+        return value
 
     def _display(self, answer: Answer, look: Look) -> None:
         shown = answer.shown_as(self.output, look)
         show(answer.view(look) if shown is answer.result else shown)
 
-    def view_of(self, result: Result) -> Grid | Line:
+    def view_of(self, result: Result) -> Grid | Line | PlanTree:
         """Return how a result looks that a cell returned, or that was assigned before."""
         if self._latest is not None and self._latest[0].result is result:
             answer, look = self._latest
             return answer.view(look)
         return Answer(result).view(self.look)
-
-    # --- commands -------------------------------------------------------------------------------
-
-    def _open(self, parsed: CommandLine) -> None:
-        if len(parsed.words) != 1:
-            raise InvalidOptionError("%kalam open takes one path")
-        (path,) = parsed.words
-        is_new = not Path(path).exists()
-        connection = self.connections.open(
-            path,
-            user=parsed.options.get("user", ROOT_USER),
-            namespace=parsed.options.get("namespace", DEFAULT_NAMESPACE),
-            name=parsed.options.get("name", parsed.connection),
-        )
-        self._say(connection, "new" if is_new else "")
-
-    def _close(self, parsed: CommandLine) -> None:
-        name = _one_word(parsed, "close")
-        connection = self.connections.close(name or parsed.connection)
-        show(Line(f"{connection.name} is closed"))
-
-    def _connections(self, parsed: CommandLine) -> None:
-        if _one_word(parsed, parsed.command or "") is not None:
-            raise InvalidOptionError(f"%kalam {parsed.command} takes no name")
-        if not len(self.connections):
-            show(Line("No database is open", "%kalam open PATH opens one"))
-            return
-        rows = [
-            {
-                "connection": connection.name,
-                "current": self.connections.is_current(connection),
-                "user": connection.session.user,
-                "role": connection.session.role.value,
-                "namespace": connection.session.namespace,
-                "path": connection.database.path,
-            }
-            for connection in self.connections
-        ]
-        import pyarrow as pa
-
-        show(Grid(pa.Table.from_pylist(rows), len(rows), (), self.look))
-
-    _status = _connections
-
-    def _tables(self, parsed: CommandLine) -> None:
-        namespace = _one_word(parsed, "tables")
-        connection = self.connections.get(parsed.connection)
-        text = "SHOW TABLES" if namespace is None else f"SHOW TABLES IN {namespace}"
-        result = connection.calls.run(lambda: connection.session.execute(text))
-        self._display(Answer(result, (connection.session.user,)), self.look)
-
-    def _options_alone(self, parsed: CommandLine) -> None:
-        if parsed.user is not None or parsed.target is not None or parsed.shows_all:
-            raise EmptyStatementError
-        if parsed.connection is not None:
-            self._say(self.connections.use(parsed.connection))
-        elif parsed.debug is not None:
-            show(Line(f"debug is {'on' if self.debug else 'off'}"))
-        else:
-            self._connections(parsed)
-
-    def _say(self, connection: Connection, note: str = "") -> None:
-        session = connection.session
-        who = f"{session.user} in {session.namespace}"
-        show(Line(f"{connection.name}: {who}", connection.database.path, note))
 
     # --- errors ---------------------------------------------------------------------------------
 
@@ -337,9 +334,3 @@ class KalamMagic(Magics):
         if not self.debug and not hasattr(error, "_render_traceback_"):
             shorten(error, source.text, place, secrets)
         return error
-
-
-def _one_word(parsed: CommandLine, command: str) -> str | None:
-    if len(parsed.words) > 1:
-        raise InvalidOptionError(f"%kalam {command} takes one name at most")
-    return parsed.words[0] if parsed.words else None

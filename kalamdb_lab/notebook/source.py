@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import enum
 import sys
 from dataclasses import dataclass
 from types import FrameType
@@ -36,8 +37,16 @@ class Source:
         return secret_literals(head.replace("--", "  ") + mark + body)
 
 
-def is_value_dropped() -> bool:
-    """Return whether the value of the running line magic is shown or dropped, not used.
+class Use(enum.Enum):
+    """What becomes of the value of a magic."""
+
+    PRINTED = "printed"
+    DROPPED = "dropped"
+    KEPT = "kept"
+
+
+def use_of_value() -> Use:
+    """Return what the user's code does with the value of the running line magic.
 
     The line ``%kalam SELECT ...`` is for the eye, ``rows = %kalam SELECT ...`` is for Python;
     what tells them apart is the instruction after the call in the user's code.
@@ -47,12 +56,12 @@ def is_value_dropped() -> bool:
         frame = frame.f_back
     user = None if frame is None else frame.f_back
     if user is None:
-        return False
+        return Use.KEPT
     last = user.f_lasti
     instructions = (item for item in dis.get_instructions(user.f_code) if item.offset > last)
     following = next(instructions, None)
     if following is None:
-        return False
+        return Use.KEPT
     if following.opname == "CALL_INTRINSIC_1":
-        return following.arg == 1  # INTRINSIC_PRINT
-    return following.opname in ("POP_TOP", "PRINT_EXPR")
+        return Use.PRINTED if following.arg == 1 else Use.KEPT  # INTRINSIC_PRINT
+    return {"POP_TOP": Use.DROPPED, "PRINT_EXPR": Use.PRINTED}.get(following.opname, Use.KEPT)

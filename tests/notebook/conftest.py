@@ -20,13 +20,39 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass
 class Cell:
-    """What came of a cell."""
+    """What came of a cell.
+
+    Attributes
+    ----------
+    shown : list of (str, dict)
+        Each output's display id and its newest data, as a page has it.
+    updates : list of dict
+        What came for displays that were there already.
+    """
 
     status: str = ""
-    data: list[dict[str, Any]] = field(default_factory=list)
+    shown: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    updates: list[dict[str, Any]] = field(default_factory=list)
     streams: str = ""
     error: list[str] = field(default_factory=list)
     elapsed_s: float = 0.0
+
+    @property
+    def data(self) -> list[dict[str, Any]]:
+        """The outputs that are not empty in the end."""
+        return [data for _, data in self.shown if any(data.values())]
+
+    def add(self, content: dict[str, Any], *, is_update: bool) -> None:
+        """Take an output, or a new state of one."""
+        display_id = content.get("transient", {}).get("display_id", "")
+        if is_update:
+            self.updates.append(content["data"])
+            self.shown = [
+                (known, content["data"] if known == display_id else data)
+                for known, data in self.shown
+            ]
+        else:
+            self.shown.append((display_id, content["data"]))
 
     @property
     def text(self) -> str:
@@ -73,7 +99,9 @@ class Kernel:
             content = message["content"]
             match message["msg_type"]:
                 case "execute_result" | "display_data":
-                    cell.data.append(content["data"])
+                    cell.add(content, is_update=False)
+                case "update_display_data":
+                    cell.add(content, is_update=True)
                 case "stream":
                     cell.streams += content["text"]
                 case "error":
@@ -98,6 +126,15 @@ class Kernel:
         assert cell.status == "ok", "\n".join(cell.error)
         assert cell.streams == ""
         return cell
+
+    def complete(self, code: str) -> list[str]:
+        """Return what the Tab key offers where ``|`` stands."""
+        at = code.index("|")
+        message_id = self._client.complete(code[:at] + code[at + 1 :], at)
+        while True:
+            reply = self._client.get_shell_msg(timeout=30)
+            if reply["parent_header"].get("msg_id") == message_id:
+                return list(reply["content"]["matches"])
 
     def value(self, expression: str) -> Any:
         """Return the value of a Python expression whose repr is a literal."""

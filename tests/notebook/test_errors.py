@@ -95,17 +95,26 @@ def test_debug_shows_the_whole_traceback(kernel: Kernel) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--live SELECT 1", "Unknown option '--live'; use --all, --as or --debug"),
+        (
+            "--alive SELECT 1",
+            "Unknown option '--alive'; use --all, --as, --explain, --live, --save or --debug",
+        ),
         ("conections", "Unknown command 'conections'; did you mean 'connections'?"),
         (
-            "snippets",
-            "Unknown command 'snippets'; use open, close, connections, status, tables, or SQL",
+            "graph",
+            "Unknown command 'graph'; use open, close, connections, status, tables, snippets, "
+            "jobs, system, or SQL",
         ),
         ("open", "%kalam open takes one path"),
         ("open x --pasword y", "Unknown option '--pasword'; use --user, --namespace or --name"),
         ("open x --user", "'--user' needs a value"),
         ("close a b", "%kalam close takes one name at most"),
         ("tables --all", "Unknown option '--all'; it takes no options"),
+        ("snippets --drop x", "Unknown option '--drop'; use --delete"),
+        ("snippets x", "%kalam snippets takes no name"),
+        ("--all tables", "--all goes with SQL, not with tables"),
+        ("--explain --live SELECT 1", "--explain and --live cannot be used together"),
+        ("--live --as mia SELECT 1", "--live and --as cannot be used together"),
         ("--debug maybe", "--debug is on or off, not 'maybe'"),
         ("--as", "'--as' needs a value"),
         ("class << SELECT 1", "'class' cannot be the name of a variable"),

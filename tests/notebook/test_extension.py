@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kalamdb_lab.notebook.command_line import COMMAND_OPTIONS, COMMANDS, OPTIONS
 from tests.notebook.conftest import Kernel
 
 LOAD = """
@@ -39,6 +40,7 @@ def test_loading_is_quick_and_brings_nothing_heavy(tmp_path: Path) -> None:
 def test_loading_twice_doubles_nothing(bare_kernel: Kernel) -> None:
     count = (
         "sum(type(c).__name__ == 'KalamMagic' for c in get_ipython().configurables), "
+        "len(get_ipython().Completer.custom_matchers), "
         "len(get_ipython().input_transformers_post), "
         "len(get_ipython().events.callbacks['post_execute'])"
     )
@@ -47,12 +49,13 @@ def test_loading_twice_doubles_nothing(bare_kernel: Kernel) -> None:
     bare_kernel.show("import kalamdb_lab; kalamdb_lab.load_ipython_extension(get_ipython())")
     bare_kernel.show("%reload_ext kalamdb_lab")
     assert bare_kernel.value(count) == before
-    assert before[0] == 1
+    assert before[:2] == (1, 1)
 
 
 def test_unloading_leaves_nothing(bare_kernel: Kernel) -> None:
     bare_kernel.show("%kalam open gone.kalam")
     bare_kernel.show("r = %kalam SELECT 1 AS a")
+    assert "stats" in bare_kernel.complete("%kalam SELECT * FROM system.|")
     bare_kernel.show("%unload_ext kalamdb_lab")
     try:
         assert "not found" in bare_kernel.run("%kalam SELECT 1").streams
@@ -65,6 +68,7 @@ def test_unloading_leaves_nothing(bare_kernel: Kernel) -> None:
             " for k in [*f.type_printers, *f.deferred_printers] if 'kalamdb_lab' in repr(k)]"
         )
         assert bare_kernel.value(f"repr({formatters})") == "[]"
+        assert bare_kernel.value("len(get_ipython().Completer.custom_matchers)") == 0
         assert bare_kernel.value("r.rows()") == [(1,)]
     finally:
         bare_kernel.show("%load_ext kalamdb_lab")
@@ -140,18 +144,24 @@ class TestHelp:
             bare_kernel.show(question)
         text = bare_kernel.value("get_ipython().find_line_magic('kalam').__doc__")
         assert text == bare_kernel.value("get_ipython().find_cell_magic('kalam').__doc__")
-        for command in ("open", "close", "connections", "status", "tables", "--debug", "--as"):
-            assert command in text
+        for word in (
+            *COMMANDS,
+            *OPTIONS,
+            *(o for known in COMMAND_OPTIONS.values() for o in known),
+        ):
+            assert word in text
 
     def test_has_examples_that_run(self, bare_kernel: Kernel) -> None:
         text = bare_kernel.value(
             "__import__('inspect').getdoc(get_ipython().find_line_magic('kalam'))"
         )
         blocks = text.partition("Examples")[2].split("\n", 2)[2].strip().split("\n\n")
-        assert len(blocks) == 7
+        assert len(blocks) == 11
         for block in blocks:
             bare_kernel.show(block)
-        assert bare_kernel.value("cheap.rows(), fig.rows()") == (
+        assert bare_kernel.value("cheap.rows(), fig.rows(), worth.rows()") == (
             [("apple", 0.4), ("plum", 0.9)],
             [(1.5,)],
+            [(11.7,)],
         )
+        bare_kernel.show("%kalam snippets --delete dear")
