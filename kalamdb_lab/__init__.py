@@ -8,7 +8,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kalamdb_lab import errors
@@ -17,8 +21,10 @@ from kalamdb_lab.errors import KalamError
 
 if TYPE_CHECKING:
     from kalamdb_lab.engine.database import Database
+    from kalamdb_lab.engine.session import Session
+    from kalamdb_lab.widgets.live_table import LiveTable
 
-__all__ = ["Clock", "FakeClock", "KalamError", "__version__", "errors", "open"]
+__all__ = ["Clock", "FakeClock", "KalamError", "__version__", "errors", "live", "open"]
 
 __version__ = "0.1.0"
 
@@ -68,6 +74,49 @@ def open(
     return open_database(path, user=user, password=password, clock=clock, create=create)
 
 
+def live(
+    source: Any,
+    *,
+    session: Session | None = None,
+    params: Sequence[object] | None = None,
+    key: Sequence[str] | None = None,
+    throttle_s: float = 0.1,
+) -> LiveTable:
+    """Show in a notebook what a query answers, as it changes.
+
+    The table lives as long as the value is held: return it from the cell, or keep it.
+
+    Parameters
+    ----------
+    source : str, ibis expression, Subscription or LiveResult
+        SQL text of a SELECT, by default on the current connection of ``%kalam``; an expression,
+        by default on its own connection; or what `Session.subscribe` or `Session.live` gave.
+    session : Session, optional
+        With whose rights it is read.
+    params : sequence, optional
+        Values of the placeholders of SQL text.
+    key : sequence of str, optional
+        The columns that tell rows apart; by default they are inferred where that is possible.
+    throttle_s : float
+        Changes that come closer together are shown at once.
+
+    Raises
+    ------
+    KalamError
+        What the query raises; `NotSupportedError` without the packages of the extra
+        ``notebook``.
+    """
+    from kalamdb_lab import widgets
+
+    if session is None and isinstance(source, str):
+        # Without IPython there is no current connection, which `widgets.live` then says.
+        with contextlib.suppress(ModuleNotFoundError):
+            from kalamdb_lab.notebook.extension import current_session
+
+            session = current_session()
+    return widgets.live(source, session=session, params=params, key=key, throttle_s=throttle_s)
+
+
 def load_ipython_extension(shell: Any) -> None:
     """Add ``%kalam`` and ``%%kalam`` to a shell: what ``%load_ext kalamdb_lab`` calls."""
     from kalamdb_lab.notebook.extension import load
@@ -80,3 +129,18 @@ def unload_ipython_extension(shell: Any) -> None:
     from kalamdb_lab.notebook.extension import unload
 
     unload(shell)
+
+
+class _Package(ModuleType):
+    """The package itself: its ``live`` is the function, and not the folder of that name."""
+
+    @property
+    def live(self) -> Any:
+        return self.__dict__["live"]
+
+    @live.setter
+    def live(self, folder: ModuleType) -> None:
+        """Take no notice: importing a module of the folder sets it."""
+
+
+sys.modules[__name__].__class__ = _Package

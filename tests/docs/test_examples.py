@@ -19,6 +19,7 @@ PAGES = (
     "docs/quickstart.md",
     "docs/ibis.md",
     "docs/sql.md",
+    "docs/live.md",
     "docs/backup.md",
     "docs/security.md",
 )
