@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import weakref
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
@@ -60,6 +62,11 @@ from kalamdb_lab.tables.keys import KeyLookup
 from kalamdb_lab.tables.options import default_flush_policy
 from kalamdb_lab.tables.writing import TableWriter
 from kalamdb_lab.transactions.transaction import SessionTransaction
+
+_EXIT_S: Final = 0.5
+"""How long the end of the interpreter waits for each kind of threads of live queries."""
+
+_open: weakref.WeakSet[AppContext] = weakref.WeakSet()
 
 
 class AppContext:
@@ -269,6 +276,7 @@ class AppContext:
             default_policy=default_policy,
         )
         self.schedules.start()
+        _open.add(self)
 
     def _storage(self, storage_id: str) -> Storage:
         return self.storages.storage(storage_id)
@@ -298,6 +306,13 @@ class AppContext:
         """Return whether it was closed, or belongs to the process this one was forked from."""
         return self._closed or os.getpid() != self._pid
 
+    def stop_live(self) -> None:
+        """Let the threads of live queries end where they are: the interpreter does."""
+        if not self.is_stale():
+            self.live_results.close(wait_s=_EXIT_S)
+            self.feed.close(wait_s=_EXIT_S)
+            self.live.stop(_EXIT_S)
+
     def close(self, *, is_interrupted: bool = False) -> None:
         """Finish the jobs, unless the user interrupted it; give files and memory back."""
         if not self._closed:
@@ -317,3 +332,10 @@ class AppContext:
                 ends.callback(self.feed.close)
                 ends.callback(self.live.close)
                 ends.callback(self.live_results.close)
+
+
+@atexit.register
+def _stop_all() -> None:
+    # A thread that is still in the engine when the interpreter is gone takes the process with it.
+    for context in list(_open):
+        context.stop_live()

@@ -77,6 +77,8 @@ class LiveResultSession(LiveSession):
                 holds=self,
             )
             self._live_results.add(live)
+            if self._closed:  # meanwhile, and its end was not told of this one
+                live.end(SESSION_ENDED)
             return live
 
     def _live_request(self, params: tuple[Any, ...]) -> Request:

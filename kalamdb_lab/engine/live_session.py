@@ -23,6 +23,7 @@ class LiveSession:
     _context: AppContext
     _pipeline: Pipeline
     _lock: threading.RLock
+    _closed: bool
     _forgets: weakref.finalize[Any, Any] | None
     _request: RequestFor
 
@@ -76,6 +77,8 @@ class LiveSession:
             if self._forgets is None:
                 self._forgets = weakref.finalize(self, live.forget_session, self.session_id)
                 self._forgets.atexit = False
+            if self._closed:  # meanwhile, and its end was not told of this one
+                live.end_session(self.session_id)
             subscription = Subscription(queue, self)
             if callback is None:
                 weakref.finalize(subscription, live.forget, queue).atexit = False

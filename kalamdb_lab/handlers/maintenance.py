@@ -8,6 +8,7 @@ from kalamdb_lab.handlers.listing import Columns, listing
 from kalamdb_lab.handlers.show import ShowHandler
 from kalamdb_lab.handlers.targets import Targets
 from kalamdb_lab.jobs.cleanup import CleanUp
+from kalamdb_lab.jobs.due import key_of
 from kalamdb_lab.jobs.executors import table_parameters
 from kalamdb_lab.jobs.manager import JobManager
 from kalamdb_lab.jobs.queue import Order
@@ -86,7 +87,7 @@ class MaintenanceHandler:
             table = self._targets.stored(statement.table, request.context, verb="vacuumed")
             job = self._jobs.run(
                 JobKind.CLEANUP,
-                key=_key(JobKind.CLEANUP, table),
+                key=key_of(JobKind.CLEANUP, table),
                 parameters=table_parameters(table),
                 created_by=by,
                 interruption=request.interruption,
@@ -129,7 +130,7 @@ class MaintenanceHandler:
     def _submit(self, kind: JobKind, table: TableDef, request: Request) -> Job:
         job = self._jobs.submit(
             kind,
-            key=_key(kind, table),
+            key=key_of(kind, table),
             parameters=table_parameters(table),
             created_by=request.context.user_id,
         )
@@ -142,17 +143,13 @@ class MaintenanceHandler:
         by = request.context.user_id
         jobs = self._jobs.submit_all(
             [
-                Order(kind, _key(kind, table), table_parameters(table), by)
+                Order(kind, key_of(kind, table), table_parameters(table), by)
                 for table in self._upkeep.tables(statement.namespace, streams=False)
             ]
         )
         if request.context.role < Role.DBA:
             jobs = [job for job in jobs if job.parameters["namespace_id"] != SYSTEM_NAMESPACE]
         return _answer(statement.kind, jobs)
-
-
-def _key(kind: JobKind, table: TableDef) -> str:
-    return f"{kind.value}:{table.table_id.namespace}:{table.table_id.name}"
 
 
 def _answer(kind: str, jobs: Sequence[Job]) -> Result:

@@ -10,6 +10,7 @@ from kalamdb_lab.clock import Clock, SystemClock
 from kalamdb_lab.errors import CorruptError, NotFoundError, StorageError
 from kalamdb_lab.jobs.run import JobRun
 from kalamdb_lab.model.jobs import JobKind
+from kalamdb_lab.model.readable import plural
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.retired import Deleted, RetiredFiles
 from kalamdb_lab.partitions.segment_home import SegmentHome
@@ -163,13 +164,8 @@ class CleanUp:
             table = self._catalog.table_by_key(key.table_key)
             if table is not None:
                 self._home.sweep(table, key, self._log.store, upto_segment_id=last_segment_id)
-        partitions, segments = counted(len(erased), "partition"), counted(done.segments, "segment")
-        return f"Erased {partitions} of {counted(len(users), 'user')}, deleted {segments}"
-
-
-def counted(count: int, what: str) -> str:
-    """Return a count with its noun."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+        partitions, segments = plural(len(erased), "partition"), plural(done.segments, "segment")
+        return f"Erased {partitions} of {plural(len(users), 'user')}, deleted {segments}"
 
 
 def deletion_message(done: Deleted, *, versions: int | None = None, orphans: int = 0) -> str:
@@ -180,13 +176,13 @@ def deletion_message(done: Deleted, *, versions: int | None = None, orphans: int
     versions : int or None
         Removed versions that went for good; None if it looked for none.
     """
-    head = "" if versions is None else f"Removed {counted(versions, 'row version')}, "
-    files = counted(done.segments, "segment")
+    head = "" if versions is None else f"Removed {plural(versions, 'row version')}, "
+    files = plural(done.segments, "segment")
     if not (versions or done.segments or orphans or done.waiting):
         return f"{head.removesuffix(', ') or f'Deleted {files}'}: nothing to do"
     text = f"{head}deleted {files}"
     if orphans:
-        text += f" and {counted(orphans, 'orphan')}"
+        text += f" and {plural(orphans, 'orphan')}"
     if done.waiting:
         text += f"; {done.waiting:,} more stay for now"
     return text[0].upper() + text[1:]

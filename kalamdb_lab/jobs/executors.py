@@ -16,6 +16,7 @@ from kalamdb_lab.jobs.run import Completed, Decision, Executor, JobRun
 from kalamdb_lab.jobs.upkeep import TableUpkeep
 from kalamdb_lab.model.ids import TableId
 from kalamdb_lab.model.jobs import Job, JobKind
+from kalamdb_lab.model.readable import plural
 from kalamdb_lab.model.tables import TableDef, TableKind
 
 TASK: Final = "task"
@@ -105,7 +106,7 @@ class Executors:
         if table is None or table.kind is not TableKind.STREAM:
             return _is_gone(job)
         count = self._upkeep.purge([table], run)
-        return Completed(f"Evicted {count:,} event{'' if count == 1 else 's'}")
+        return Completed(f"Evicted {plural(count, 'event')}")
 
     def clean_up(self, job: Job, run: JobRun) -> Decision:
         """Delete files that nothing needs; as VACUUM also row versions, of a table or of all.

@@ -11,6 +11,7 @@ from typing import Final
 
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.errors import (
+    BusyError,
     ClosedError,
     InterruptedStatementError,
     JobRunningError,
@@ -237,7 +238,9 @@ class JobManager:
                 # Nobody has taken it yet: it can be cancelled by its row.
                 job = self._queue.job(job_id)
                 if awaited.was_stopped and job.status.is_waiting:
-                    job = self._queue.cancel(job_id, by=job.created_by, if_waiting=True)
+                    # Asked again if the database is busy: it must not run when nobody waits.
+                    with suppress(BusyError, JobStateError):
+                        job = self._queue.cancel(job_id, by=job.created_by, if_waiting=True)
                 if job.status is JobStatus.CANCELLED:
                     return job
             with changed:
@@ -266,8 +269,10 @@ class JobManager:
             with suppress(KalamError):
                 self._queue.write_ends(wait_s=0)
             job = self._queue.job(job_id)
-            if not job.status.is_active and not self._workers.has(job_id):
-                return job
+            if not job.status.is_active:
+                if not self._workers.has(job_id):
+                    return job
+                self._workers.hasten(job_id)
             now_s = time.monotonic()
             if until_s is not None and now_s >= until_s:
                 raise JobTimeoutError(
@@ -298,7 +303,7 @@ class JobManager:
             It came to its end already.
         """
         cancelled = self._queue.cancel(job_id, by=by)
-        self._workers.tell()
+        self._workers.hasten(job_id)
         return cancelled
 
     @property

@@ -309,7 +309,7 @@ class JobQueue:
         with suppress(KalamError):
             if any(map(self._is_abandoned, self.jobs())):
                 with self._log.commit() as commit:
-                    for job in filter(self._is_abandoned, self.jobs()):
+                    for job in filter(self._is_abandoned, self._catalog.jobs.all().values()):
                         released.append(ended_row(job, JobStatus.FAILED, OWNER_GONE, commit.at_us))
                         self._catalog.jobs.put(commit, released[-1])
                 self._write_released(released)

@@ -74,7 +74,8 @@ class TableUpkeep:
             )
             rows, segments = rows + done.row_count, segments + done.segment_count
         self._system.keep()
-        self.trim()
+        with suppress(BusyError, StorageError):  # or its next try would find nothing to flush
+            self.trim()
         self._delete_retired()
         if not segments:
             return "Flushed 0 rows: nothing to do"
@@ -99,7 +100,7 @@ class TableUpkeep:
         if not retired:
             return "Compacted 0 segments: nothing to do"
         return (
-            f"Compacted {retired} segment{'s' if retired > 1 else ''} into {written}, "
+            f"Compacted {plural(retired, 'segment')} into {written}, "
             f"{dropped:,} removed versions dropped"
         )
 

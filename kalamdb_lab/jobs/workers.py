@@ -142,6 +142,13 @@ class Workers:
                 self._awaited[job_id].was_stopped = True
             self.tell()
 
+    def hasten(self, job_id: str) -> None:
+        """Let a job that waits here for its next try have it now: it may be cancelled by then."""
+        with self.changed:
+            if job_id in self._later:
+                self._later[job_id] = _Later(self._later[job_id].job, time.monotonic())
+            self.tell()
+
     def has(self, job_id: str) -> bool:
         """Return whether a job is worked on here, or waits here for its next try."""
         return job_id in self._running or job_id in self._later or self._queue.is_taken(job_id)
@@ -188,6 +195,9 @@ class Workers:
         try:
             while (job := self._next()) is not None:
                 self._run(job)
+        except BaseException:
+            self._is_stuck = True
+            raise
         finally:
             with self.changed:
                 self._threads.discard(threading.current_thread())
@@ -201,7 +211,7 @@ class Workers:
                 calls, is_ending = self._calls, self._is_ending
                 later = self._take_due()
                 takes = not self._is_paused
-            job, is_blocked = None, False
+            job, is_blocked, is_refused = None, False, False
             try:
                 if later is not None:
                     job = self._queue.claim_again(later.job)
@@ -210,7 +220,7 @@ class Workers:
             except (BusyError, StorageError):
                 is_blocked = True
             except KalamError:
-                pass  # rows of jobs cannot be read: who asks for them is told
+                is_refused = True  # rows of jobs are damaged: who asks for them is told
             if job is not None:
                 with self.changed:
                     self._running.add(job.job_id)
@@ -227,7 +237,7 @@ class Workers:
                     continue
                 if self._calls != calls:
                     continue
-                self._is_stuck |= is_blocked and is_ending
+                self._is_stuck |= (is_blocked or is_refused) and is_ending
                 gives_up = is_ending and not self._later
                 if gives_up or (self._is_over(idle_until_s) and not is_blocked):
                     self._threads.discard(threading.current_thread())
@@ -369,8 +379,12 @@ class Workers:
 
     def _has_work(self) -> bool:
         with self.changed:
-            if self._threads or self._later:
+            if self._threads:
                 return True
-            if self._is_paused or self._is_stuck or not self._executors:
+            if self._is_stuck or not self._executors:
+                return False  # another thread would come no further
+            if self._later:
+                return True
+            if self._is_paused:
                 return False
         return bool(self._queue.waiting(own=True))

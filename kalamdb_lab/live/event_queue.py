@@ -91,7 +91,7 @@ class EventQueue:
     def next_rows(self) -> int:
         """How many rows `take` makes into dicts at most, before it returns."""
         initial = self._initial
-        return _CONVERTED if initial is None else initial.next_rows
+        return _CONVERTED if initial is None or self._ready else initial.next_rows
 
     def wait(self, timeout_s: float) -> None:
         """Wait until there may be something to `take`, or for so long."""
@@ -212,6 +212,13 @@ class EventQueue:
                 self._resume_seq = max(self._resume_seq, event.seq)
                 self._taken_at_s = time.monotonic()
             return event
+
+    def prepare(self) -> None:
+        """Make the rows of the next event into dicts; `take` has nothing left to do then."""
+        with self._reading:
+            event = None if self._ready else self._converted()
+            if event is not None:
+                self._ready.appendleft(event)
 
     def _converted(self) -> LiveEvent | None:
         with self._changed:

@@ -185,10 +185,8 @@ class InitialRows:
         self._at = 0
         self._gone_at = 0
         self._is_begun = False
-        if since is not None and not is_reset:
-            self.resume_seq = since
-        elif is_reset:
-            self.resume_seq = 0
+        if since is not None:
+            self.resume_seq = since  # of a reset too: who has not heard of it must hear of it
         else:
             first = rows.column("_seq")[0].as_py() if rows.num_rows else upto_seq + 1
             self.resume_seq = first - 1

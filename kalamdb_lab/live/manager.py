@@ -154,6 +154,8 @@ class LiveQueryManager:
             subscription.finish(None, None)
             self._left(subscription)
             raise
+        if not subscription.is_open:  # it ended before it was listed
+            self._closed_by_reader(subscription)
         subscription.begin(initial)
         return subscription
 
@@ -219,6 +221,11 @@ class LiveQueryManager:
         self.registrations.write()
         self._watch.close()
         self._delivery.close()
+
+    def stop(self, wait_s: float) -> None:
+        """Call no callback any more: the interpreter ends."""
+        if os.getpid() == self._pid:
+            self._delivery.stop(wait_s)
 
     def _end_all(self, ending: Iterable[EventQueue], reason: str, message: str) -> bool:
         ended = [self._end(subscription, reason, message) for subscription in ending]
@@ -291,6 +298,7 @@ class LiveQueryManager:
         if self.registrations.is_due() and not self._is_writing:
             self._is_writing = True
             self._delivery.submit(self._write)
+        self._delivery.relieve()
 
     def _write(self) -> None:
         try:

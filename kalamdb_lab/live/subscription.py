@@ -96,9 +96,9 @@ class Subscription:
         loop = asyncio.get_running_loop()
         while True:
             if self._queue.next_rows > _QUICK_ROWS:
-                event = await asyncio.to_thread(self._queue.take)
-            else:
-                event = self._queue.take()
+                # Taken only here: who is cancelled while the thread works must not lose an event.
+                await asyncio.to_thread(self._queue.prepare)
+            event = self._queue.take()
             if event is not None:
                 return event
             if self._queue.is_over():

@@ -148,6 +148,9 @@ class LiveResults:
         except BaseException:
             self._discard([number])
             raise
+        if live.ended is not None:  # before it was listed
+            self._registrations.remove(live.live_id)
+            self._write()
         with self._state:
             entry.is_begun = True
             entry.begun_s = time.monotonic()
@@ -189,22 +192,26 @@ class LiveResults:
         with suppress(KalamError):  # with a database that is closed nobody reads them
             self._registrations.write()
 
-    def close(self) -> None:
-        """End all of them, and their threads."""
+    def close(self, *, wait_s: float | None = None) -> None:
+        """End all of them, and their threads; with a time for that, tell nobody."""
         if os.getpid() != self._pid:
             return
         with self._state:
             self._is_closed = True
-            living = [entry.ref() for entry in self._entries.values()]
-        for live in living:
-            if live is not None:
-                live.end(DATABASE_CLOSED)
+        for live in self._living():
+            live.end(DATABASE_CLOSED) if wait_s is None else live.kill()
         with self._state:
             workers = list(self._workers)
             self._state.notify_all()
         for worker in workers:
             if worker is not threading.current_thread():
-                worker.join(_JOIN_S)  # a listener may wait for whoever closes
+                # No longer than that: a listener may wait for whoever closes.
+                worker.join(_JOIN_S if wait_s is None else wait_s)
+
+    def _living(self) -> list[LiveResult]:
+        with self._state:
+            found = [entry.ref() for entry in self._entries.values()]
+        return [live for live in found if live is not None]
 
     # --- what is watched ------------------------------------------------------------------------
 
@@ -268,13 +275,10 @@ class LiveResults:
 
     def lost(self) -> None:
         """Read everything anew: changes were missed."""
-        with self._state:
-            entries = dict(self._entries)
-        for entry in entries.values():
-            live = entry.ref()
-            if live is not None:
-                live.forget()
-        self._schedule(entries)
+        living = self._living()
+        for live in living:
+            live.forget()
+        self._schedule([live.number for live in living])
 
     def tick(self) -> None:
         """Evaluate what is due by the clock, and let go of what nobody holds any more."""

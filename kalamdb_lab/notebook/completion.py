@@ -43,6 +43,13 @@ class Candidate(NamedTuple):
     kind: str
 
 
+class _Nothing(list[SimpleCompletion]):
+    """No completions, where nobody else has any: IPython asks the others unless there are some."""
+
+    def __len__(self) -> int:
+        return 1
+
+
 class Notebook(Protocol):
     """What completion needs of the magic."""
 
@@ -77,13 +84,15 @@ class Completion:
         @context_matcher(priority=_FIRST, identifier="kalamdb_lab")  # type: ignore[untyped-decorator]
         def kalam_matcher(context: CompletionContext) -> SimpleMatcherResult:
             fragment = ""
-            found: list[Candidate] = []
+            found: list[SimpleCompletion] = []
             if MAGIC in context.full_text:
-                fragment, found = self.offered(
-                    context.full_text, context.cursor_line, context.cursor_position
-                )
+                at = context.full_text, context.cursor_line, context.cursor_position
+                fragment, candidates = self.offered(*at)
+                found = [SimpleCompletion(text=c.text, type=c.kind) for c in candidates]
+                if not found and self.is_ours(*at):
+                    found = _Nothing()
             return {
-                "completions": [SimpleCompletion(text=c.text, type=c.kind) for c in found],
+                "completions": found,
                 "matched_fragment": fragment,
                 "suppress": bool(found),
                 "ordered": True,
@@ -114,6 +123,14 @@ class Completion:
         candidates = self._candidates(place, is_cell=magic.is_cell)
         fitting = (c for c in candidates if c.text.strip('"').lower().startswith(start))
         return place.fragment, list(dict.fromkeys(fitting))
+
+    def is_ours(self, full_text: str, line: int, column: int) -> bool:
+        """Return whether no Python and no file can stand there."""
+        from kalamdb_lab.notebook.cursor_place import Spot, magic_at, place_of_cursor
+
+        magic = magic_at(full_text, line, column)
+        spots = (Spot.SQL, Spot.OPTION, Spot.NOTHING)
+        return magic is not None and place_of_cursor(magic).spot in spots
 
     def _candidates(self, place: Place, *, is_cell: bool) -> Iterator[Candidate]:
         from kalamdb_lab.notebook.cursor_place import Spot
@@ -155,7 +172,8 @@ class Completion:
         elif command == "close":
             yield from (Candidate(name, "connection") for name in self._connected())
         elif command == "tables":
-            yield from (Candidate(name, "namespace") for name in self._definitions().tables)
+            tables = self._definitions(place).tables
+            yield from (Candidate(name, "namespace") for name in tables)
         elif before == "--delete":
             yield from (Candidate(item.name, "snippet") for item in self._notebook.snippets)
 
@@ -189,7 +207,8 @@ class Completion:
             yield from (_cased(Candidate(word, "type"), place.fragment) for word in sorted(TYPES))
             return
         if before in _OF_NAMESPACE:
-            yield from (Candidate(name, "namespace") for name in self._definitions().tables)
+            tables = self._definitions(place).tables
+            yield from (Candidate(name, "namespace") for name in tables)
             return
         done = len(place.words)
         begun = [phrase.split() for phrase in PHRASES]
@@ -205,7 +224,8 @@ class Completion:
                 yield from self._columns(parts, place)
             yield from (_named(name, "alias", place) for name in place.tables)
             if place.fragment:
-                yield from self._functions()
+                if not place.is_quoted:
+                    yield from self._functions()
                 yield from self._tables(place)
         if not place.is_quoted:
             for word in sorted(KEYWORDS if place.fragment else COMMON):
@@ -220,7 +240,7 @@ class Completion:
     def _tables(self, place: Place) -> Iterator[Candidate]:
         from kalamdb_lab.notebook.local_frames import frame_names
 
-        definitions, session = self._definitions(), self._session()
+        definitions, session = self._definitions(place), self._session(place)
         if session is not None:
             for table in definitions.tables.get(session.namespace, {}).values():
                 yield _named(table.table_id.name, _kind(table), place)
@@ -243,29 +263,30 @@ class Completion:
             yield from self._columns(place.qualifier, place)
             return
         yield from self._columns(place.tables.get(last.lower(), place.qualifier), place)
-        for table in self._definitions().tables.get(last.lower(), {}).values():
+        for table in self._definitions(place).tables.get(last.lower(), {}).values():
             yield _named(table.table_id.name, _kind(table), place)
         if last.lower() == LOCAL:
             frames = sorted(frame_names(self._namespace()))
             yield from (_named(n, "dataframe", place) for n in frames if not n.startswith("_"))
 
     def _columns(self, parts: tuple[str, ...], place: Place) -> Iterator[Candidate]:
-        for name in self._column_names(parts, with_system=place.fragment.startswith("_")):
+        for name in self._column_names(parts, place):
             yield _named(name, "column", place)
 
-    def _column_names(self, parts: tuple[str, ...], *, with_system: bool) -> Iterable[str]:
+    def _column_names(self, parts: tuple[str, ...], place: Place) -> Iterable[str]:
         from kalamdb_lab.model.ids import SYSTEM_COLUMNS
         from kalamdb_lab.notebook.local_frames import LOCAL, column_names
 
-        session, namespace, name = self._session(), parts[0].lower(), parts[-1]
+        session, namespace, name = self._session(place), parts[0].lower(), parts[-1]
         snippet = self._notebook.snippets.get(name)
         if len(parts) == 1 and session is not None:
             namespace = session.namespace
             if name in session.relations:
                 return list(session.relations[name].schema.names)
-        table = self._definitions().table(namespace, name)
+        table = self._definitions(place).table(namespace, name)
         if table is not None:
-            system = SYSTEM_COLUMNS if with_system and table.is_stored else ()
+            with_system = place.fragment.startswith("_") and table.is_stored
+            system = SYSTEM_COLUMNS if with_system else ()
             return [*(column.name for column in table.visible_columns), *system]
         if len(parts) == 1 and snippet is not None:
             return snippet.columns
@@ -273,15 +294,18 @@ class Completion:
             return column_names(name, self._namespace())
         return ()
 
-    def _session(self) -> Session | None:
+    def _session(self, place: Place) -> Session | None:
         if not self._notebook.has_connections:
             return None
-        return self._notebook.connections.get().session
+        connections, name = self._notebook.connections, place.connection
+        if name is not None and name not in self._connected():
+            return None
+        return connections.get(name).session
 
-    def _definitions(self) -> Definitions:
+    def _definitions(self, place: Place) -> Definitions:
         from kalamdb_lab.notebook.known_names import Definitions, KnownNames
 
-        session = self._session()
+        session = self._session(place)
         if session is None:
             return Definitions()
         if self._names is None:

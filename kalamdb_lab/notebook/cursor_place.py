@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from kalamdb_lab.errors import SqlSyntaxError
@@ -74,6 +74,8 @@ class Place:
         A table's name is what is expected.
     tables : mapping of str to tuple of str
         Alias or last name to the name of each table of the statement, folded.
+    connection : str or None
+        What the line says after ``@``.
     """
 
     spot: Spot
@@ -84,6 +86,7 @@ class Place:
     is_quoted: bool = False
     wants_table: bool = False
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    connection: str | None = None
 
 
 def magic_at(full_text: str, line: int, column: int) -> MagicText | None:
@@ -111,14 +114,16 @@ def place_of_cursor(magic: MagicText) -> Place:
     """Return where the cursor stands in a magic."""
     text, at = magic.text, magic.at
     head = text.partition("\n")[0]
-    options, start = _options(head[:at])
+    options, start = _options(head[:at] if at <= len(head) else f"{head} ")
+    named = [word[1:] for word in options if word.startswith("@")]
+    connection = named[-1] if named else None
     if at <= len(head) and not any(character.isspace() for character in head[start:at]):
-        return Place(Spot.OPTION, head[start:at], options, may_begin=True)
+        return Place(Spot.OPTION, head[start:at], options, may_begin=True, connection=connection)
     words = head[start:at].split()
     if not magic.is_cell and words and words[0] in _COMMANDS:
         fragment = "" if head[at - 1].isspace() else words.pop()
         return Place(Spot.COMMAND, fragment, tuple(words))
-    return _sql_place(" " * start + text[start:], at)
+    return replace(_sql_place(" " * start + text[start:], at), connection=connection)
 
 
 _COMMANDS: Final = frozenset("open close connections status tables snippets jobs system".split())

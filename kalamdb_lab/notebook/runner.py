@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kalamdb_lab.errors import KalamError, NotSupportedError
+from kalamdb_lab.errors import KalamError, NotFoundError, NotSupportedError
 from kalamdb_lab.notebook.answers import ALL_HINT, Answer
 from kalamdb_lab.notebook.binding import BoundStatement, bind
 from kalamdb_lab.notebook.cell_text import CellStatement, place_of
 from kalamdb_lab.notebook.command_line import CommandLine
 from kalamdb_lab.notebook.failures import move_into_cell
-from kalamdb_lab.notebook.local_frames import LocalTables, may_read
+from kalamdb_lab.notebook.local_frames import LocalTables, frame_names, may_read
 from kalamdb_lab.notebook.progress import Progress
 from kalamdb_lab.notebook.references import TableReference
 from kalamdb_lab.notebook.snippets import Snippet, Snippets
@@ -150,4 +152,20 @@ class Runner:
             yield
         except KalamError as error:
             move_into_cell(error, bound, self.source.text, statement)
+            if isinstance(error, NotFoundError):
+                self._name_nearby(error, statement)
             raise
+
+    def _name_nearby(self, error: NotFoundError, statement: CellStatement) -> None:
+        """Say which snippet or dataframe may be meant by a table that is not found."""
+        namespace, _, name = error.name.rpartition(".")
+        if error.kind != "Table" or error.nearby or namespace != self.connection.session.namespace:
+            return
+        known = [*(snippet.name for snippet in self.snippets), *frame_names(self.names)]
+        # What is named there already, and not found, cannot be read by this statement.
+        named = re.findall(r"\w+", self.source.text[statement.start : statement.end])
+        known = [item for item in known if not item.startswith("_") and item not in named]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        if near:
+            error.message = f"{error.message}; did you mean '{near[0]}'?"
+            error.args = (error.message,)

@@ -130,15 +130,15 @@ class ChangeFeed:
             watch.since = {}
             self._remove(watch)
 
-    def close(self) -> None:
-        """Tell nobody anything more, and end the thread."""
+    def close(self, *, wait_s: float | None = None) -> None:
+        """Tell nobody anything more, and end the thread; wait no longer than ``wait_s`` for it."""
         with self._lock:
             self._closed = True
             self._watches = []
             thread = self._thread
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(wait_s)
 
     def _remove(self, watch: Watch) -> None:
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,10 +32,14 @@ class TableHot:
     first_at_us: int = 0
     """The time of the first hot row of any scope."""
 
-    def put(self, hot: HotCount) -> None:
-        """Replace what is known of a scope."""
-        self.scopes[hot.partition.scope] = (hot.count, hot.first_at_us)
-        self._sum_up()
+    def put(self, hot: Iterable[HotCount], gone: Iterable[str] = ()) -> None:
+        """Replace what is known of some scopes, and forget others."""
+        for count in hot:
+            self.scopes[count.partition.scope] = (count.count, count.first_at_us)
+        for scope in gone:
+            self.scopes.pop(scope, None)
+        self.most_rows = max((rows for rows, _ in self.scopes.values()), default=0)
+        self.first_at_us = min((at_us for _, at_us in self.scopes.values()), default=0)
 
     def add(self, change: PartitionChange) -> None:
         """Count further rows of a scope."""
@@ -44,15 +48,6 @@ class TableHot:
         self.first_at_us = min(self.first_at_us, first_at_us) if self.scopes else first_at_us
         self.most_rows = max(self.most_rows, rows)
         self.scopes[change.partition.scope] = (rows, first_at_us)
-
-    def discard(self, scope: str) -> None:
-        """Forget a scope."""
-        if self.scopes.pop(scope, None) is not None:
-            self._sum_up()
-
-    def _sum_up(self) -> None:
-        self.most_rows = max((rows for rows, _ in self.scopes.values()), default=0)
-        self.first_at_us = min((at_us for _, at_us in self.scopes.values()), default=0)
 
 
 class HotTally:
@@ -92,20 +87,22 @@ class HotTally:
         self.seq = last_seq
         return changes
 
-    def _put(self, counts: list[HotCount], partitions: set[PartitionKey] | None = None) -> None:
-        if partitions is None:  # all of them, which must not cost a sum for each scope
-            for hot in counts:
-                change = PartitionChange(hot.partition, EntryKind.ROWS, hot.count, hot.first_at_us)
-                self.tables.setdefault(hot.partition.table_key, TableHot()).add(change)
-            return
-        for partition in partitions - {hot.partition for hot in counts}:
-            table = self.tables.get(partition.table_key)
-            if table is not None:
-                table.discard(partition.scope)
-                if not table.scopes:
-                    del self.tables[partition.table_key]
-        for hot in counts:
-            self.tables.setdefault(hot.partition.table_key, TableHot()).put(hot)
+    def _put(self, counts: list[HotCount], partitions: Collection[PartitionKey] = ()) -> None:
+        """Replace what is known of these partitions, and of those that have counts."""
+        hot: dict[int, list[HotCount]] = {}
+        gone: dict[int, set[str]] = {}
+        for partition in partitions:
+            gone.setdefault(partition.table_key, set()).add(partition.scope)
+        for count in counts:
+            key = count.partition
+            hot.setdefault(key.table_key, []).append(count)
+            gone.setdefault(key.table_key, set()).discard(key.scope)
+        # All scopes of a table at once: each time costs a look at every one of them.
+        for table_key, scopes in gone.items():
+            table = self.tables.setdefault(table_key, TableHot())
+            table.put(hot.get(table_key, ()), scopes)
+            if not table.scopes:
+                del self.tables[table_key]
 
 
 def oldest_event_us(store: Store, key: PartitionKey, *, after_seq: int = 0) -> int | None:

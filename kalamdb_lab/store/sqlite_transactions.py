@@ -334,7 +334,8 @@ class SqliteWriteTransaction(SqliteReadTransaction):
 
     def trim_log(self, before_us: int, *, times_from_us: int = 0) -> int:
         row = self.connection.execute(
-            "SELECT max(seq) FROM log WHERE flushed = 1 AND at_us < ?", (before_us,)
+            "SELECT max(seq + max(count, 1) - 1) FROM log WHERE flushed = 1 AND at_us < ?",
+            (before_us,),
         ).fetchone()
         if row[0] is None:
             return 0

@@ -291,7 +291,8 @@ class MemoryTransaction:
             past = max((seq for seq, at_us in known if at_us < times_from_us), default=0)
             self.state.checkpoints = [item for item in known if item[0] >= past]
             self.state.entries = [e for e in self.state.entries if e.seq not in set(gone)]
-            self.state.log_start = max(self.state.log_start, *gone)
+            last = max(entry.seq + max(entry.count, 1) - 1 for entry in old)
+            self.state.log_start = max(self.state.log_start, last)
         return len(gone)
 
 

@@ -99,6 +99,20 @@ def test_a_definition_and_its_row_are_one_commit(fresh: Any) -> None:
         assert len(commits) == 1
 
 
+def test_what_a_restore_makes_and_its_row_are_one_commit(fresh: Any) -> None:
+    """Though a job makes it, in another thread: the row is there before the job is done."""
+    root = fresh.session()
+    root.execute("CREATE TABLE t (id INT); BACKUP DATABASE studio TO 'b'")
+    root.execute("DROP NAMESPACE studio CASCADE; RESTORE DATABASE studio FROM 'b'")
+    noted = "SELECT _seq FROM system.audit_logs WHERE action = 'RESTORE' AND outcome = 'ok'"
+    ((noted_seq,),) = root.execute(noted).rows()
+    made = "SELECT _seq FROM system.namespaces WHERE namespace_id = 'studio'"
+    ((made_seq,),) = root.execute(made).rows()
+    ended = "SELECT _seq FROM system.jobs WHERE job_type = 'restore'"
+    ((ended_seq,),) = root.execute(ended).rows()
+    assert made_seq < noted_seq < ended_seq
+
+
 def test_it_survives_flush_restart_and_dml(fresh: Any, refused: Any) -> None:
     root = fresh.session()
     finished(root, "CREATE TABLE t (id INT); STORAGE FLUSH ALL; STORAGE COMPACT ALL")

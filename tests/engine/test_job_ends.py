@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from job_runs import manager, run
+from job_runs import PATIENCE_S, manager, run, running, submit
 
 import kalamdb_lab as kalam
 from kalamdb_lab import FakeClock, KalamError
 from kalamdb_lab.engine.database import Database
-from kalamdb_lab.errors import JobRunningError, JobStateError
+from kalamdb_lab.errors import (
+    CorruptError,
+    InterruptedStatementError,
+    JobRunningError,
+    JobStateError,
+)
 from kalamdb_lab.jobs.run import JobRun
 from kalamdb_lab.model.jobs import JobKind, JobStatus
+from kalamdb_lab.query.request import Interruption
 
 STATES = "SELECT status, message FROM system.jobs ORDER BY created_at, job_id"
 
@@ -114,3 +121,75 @@ def test_what_ended_is_neither_active_nor_to_be_cancelled(lab: Lab) -> None:
     assert [job.status for job in jobs.jobs()] == [JobStatus.RUNNING]
     lab.unblock()
     assert [job.status for job in jobs.jobs()] == [JobStatus.COMPLETED]
+
+
+# --- what else a database that cannot be written hinders ------------------------------------------
+
+
+def test_what_a_busy_database_hinders_after_a_flush_does_not_make_it_flush_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = lab.database.session()
+    s.execute("CREATE TABLE t (id INT); INSERT INTO t VALUES (1), (2)")
+    keeper = lab.database._context.writer._system
+    monkeypatch.setattr(keeper, "keep", lab.block)  # the segment is published by then
+    last_resort = threading.Timer(5, lab.unblock)
+    last_resort.start()
+    job = manager(lab).run(
+        JobKind.FLUSH,
+        key="flush:default:t",
+        parameters={"namespace_id": "default", "table_name": "t"},
+        created_by="root",
+    )
+    last_resort.cancel()
+    assert (job.message, job.retry_count) == ("Flushed 2 rows into 1 segment", 0)
+
+
+def test_a_statement_interrupted_while_its_job_waits_and_the_database_is_busy_leaves_none(
+    lab: Lab,
+) -> None:
+    jobs, interruption = manager(lab), Interruption()
+    caught: list[KalamError] = []
+
+    def ask() -> None:
+        try:
+            jobs.run(
+                JobKind.CLEANUP, key="k", parameters={}, created_by="root",
+                interruption=interruption,
+            )  # fmt: skip
+        except KalamError as error:
+            caught.append(error)
+
+    with running(jobs, "one"), running(jobs, "two", JobKind.COMPACT):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        while not any(job.idempotency_key == "k" for job in jobs.jobs()):
+            assert thread.is_alive()
+        lab.block()
+        interruption.interrupt()
+        thread.join(1)  # so long it finds the database busy, several times
+        lab.unblock()
+        thread.join(PATIENCE_S)
+        assert [type(error) for error in caught] == [InterruptedStatementError]
+        (job,) = [job for job in jobs.jobs() if job.idempotency_key == "k"]
+        assert (job.status, job.started_at_us) == (JobStatus.CANCELLED, None)
+
+
+def test_closing_ends_also_if_waiting_jobs_can_never_be_taken(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(statement: str, wait_s: float) -> None:
+        raise CorruptError("The catalog is damaged")
+
+    jobs = manager(lab)
+    jobs.pause()
+    submit(jobs)
+    jobs._workers._is_paused = False
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.database._context.store, "_retried", damaged)
+        thread = threading.Thread(target=lab.database.close)
+        thread.start()
+        thread.join(10)
+        is_over = not thread.is_alive()
+    thread.join(PATIENCE_S)
+    assert is_over

@@ -158,6 +158,21 @@ def test_a_job_that_waits_for_its_retry_says_why_and_holds_up_nobody(
     assert len(work.tried_s) == 4, "the cancelled one was not tried again"
 
 
+@pytest.mark.parametrize("by", ["this process", "another"])
+def test_a_job_cancelled_between_two_tries_is_over_at_once(
+    fresh: Any, patient: JobManager, opener: Any, by: str
+) -> None:
+    work = Failing(1, disk_full)
+    other = opener(Path(fresh.database.path), fresh.clock)
+    with doing(patient, work):
+        job_id = submit(patient).job_id
+        until(patient, job_id, JobStatus.RETRYING)
+        manager(fresh if by == "this process" else other).cancel(job_id, by="dora")
+        assert patient.wait(job_id, 10).message == "Cancelled by 'dora'"
+        assert submit(patient).status is JobStatus.QUEUED, "its key is free"
+    other.database.close()
+
+
 def test_closing_does_not_wait_for_the_time_of_a_retry(fresh: Any, patient: JobManager) -> None:
     work = Failing(1, disk_full)
     with doing(patient, work):

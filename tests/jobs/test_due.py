@@ -20,7 +20,7 @@ S = 1_000_000
 def hot(**scopes: tuple[int, int]) -> TableHot:
     table = TableHot()
     for scope, (rows, first_at_us) in scopes.items():
-        table.put(HotCount(PartitionKey(1, scope), rows, first_at_us))
+        table.put([HotCount(PartitionKey(1, scope), rows, first_at_us)])
     return table
 
 

@@ -59,6 +59,7 @@ def typing(kernel: Kernel) -> Kernel:
         ("%%kalam\nSELECT id FROM tracks WHERE title > :title_|", ["title_start"]),
         ("%%kalam\nSELECT {{ most + titl| }}", ["title_start"]),
         ("%%kalam\nSELECT {{ most|", []),
+        ("%%kalam @lab\nSEL|", ["SELECT"]),
         ("%%kalam @la|", ["@lab"]),
         ("%%kalam --ex|", ["--explain"]),
         ("%%kalam --as mia --al|", ["--all"]),
@@ -102,6 +103,35 @@ def test_completes(typing: Kernel, code: str, first: list[str]) -> None:
 )
 def test_offers_no_table_where_none_can_be(typing: Kernel, code: str) -> None:
     assert "tracks" not in typing.complete(code)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%%kalam\nSELECT 'ti|' FROM tracks",
+        "%%kalam\nSELECT 1 -- ti|",
+        "%%kalam\nSELECT /* ti|",
+        "%%kalam\nSELECT 1.|",
+        "%%kalam\nSELECT * FROM unknown u WHERE u.|",
+        "%%kalam --as |",
+        '%%kalam\nSELECT "coun|',
+    ],
+)
+def test_offers_nothing_rather_than_python(typing: Kernel, code: str) -> None:
+    assert typing.complete(code) == []
+
+
+def test_offers_what_the_connection_of_the_cell_has(typing: Kernel) -> None:
+    typing.show("%kalam open shelf.kalam\n%kalam CREATE TABLE books (isbn TEXT PRIMARY KEY)")
+    try:
+        for head in ("%%kalam @lab\n", "%%kalam --all @lab\n", "%kalam @lab "):
+            assert "tracks" in typing.complete(f"{head}SELECT * FROM |")
+            assert "books" not in typing.complete(f"{head}SELECT * FROM |")
+            assert typing.complete(f"{head}SELECT ti| FROM tracks")[0] == "title"
+        assert "books" in typing.complete("%%kalam\nSELECT * FROM |")
+        assert "books" not in typing.complete("%%kalam @nobody\nSELECT * FROM |")
+    finally:
+        typing.show("%kalam close shelf\n%kalam @lab")
 
 
 def test_shows_only_what_the_user_may_know(typing: Kernel) -> None:

@@ -76,6 +76,22 @@ def test_as_local_name_must_exist(frames: Kernel) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT * FROM peopl", "Table 'studio.peopl' not found; did you mean 'people'?"),
+        ("SELECT * FROM People", "Table 'studio.people' not found; did you mean 'people'?"),
+        ("SELECT * FROM track", "Table 'studio.track' not found; did you mean 'studio.tracks'?"),
+        ("SELECT * FROM chat.peopl", "Namespace 'chat' not found"),
+        ("DROP TABLE people", "Table 'studio.people' not found"),
+    ],
+)
+def test_a_name_that_is_nearly_one_is_named(frames: Kernel, sql: str, message: str) -> None:
+    lines = frames.fails(f"%%kalam\n{sql}")
+    assert lines[0] == f"NotFoundError: {message}"
+    assert lines[-1].strip().strip("^") == ""
+
+
 def test_are_read_by_inserts(frames: Kernel) -> None:
     frames.show("%kalam CREATE TABLE folk (id BIGINT PRIMARY KEY, name TEXT)")
     cell = frames.show("%%kalam\nINSERT INTO folk SELECT id, name FROM people WHERE id < 2")

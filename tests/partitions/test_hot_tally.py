@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from kalamdb_lab.partitions.hot_tally import (
 )
 from kalamdb_lab.partitions.payload import RowChanges
 from kalamdb_lab.store.log import EntryKind, RemovedVersions
+from kalamdb_lab.store.sqlite import SqliteStore
 from kalamdb_lab.store.wire import encoder
 from kalamdb_lab.testing.memory_store import MemoryStore
 
@@ -61,6 +64,30 @@ def _counted(tally: HotTally) -> dict[int, tuple[dict[str, tuple[int, int]], int
         key: (table.scopes, table.most_rows, table.first_at_us)
         for key, table in tally.tables.items()
     }
+
+
+def test_a_table_of_many_scopes_is_dropped_at_the_price_of_each_once(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "catalog.sqlite", durability="normal")
+    keys = [PartitionKey(1, f"u{number}") for number in range(5_000)]
+    tally = HotTally(store)
+
+    def followed_s() -> float:
+        began_s = time.perf_counter()
+        tally.follow()
+        return time.perf_counter() - began_s
+
+    with store.write() as transaction:
+        for key in keys:
+            transaction.append(key, EntryKind.ROWS, 1, 1, b"")
+    counting_s = followed_s()
+    with store.write() as transaction:
+        for key in keys:
+            transaction.drop_partition(key, 2)
+            transaction.append(key, EntryKind.DROP, 1, 2, b"")
+    dropping_s = followed_s()
+    store.close()
+    assert not tally.tables
+    assert dropping_s < 10 * counting_s
 
 
 @given(steps=st.lists(_step, max_size=25))
