@@ -68,6 +68,10 @@ _EXIT_S: Final = 0.5
 
 _open: weakref.WeakSet[AppContext] = weakref.WeakSet()
 
+# Finalizers run at exit in the place of the first one that was made: before `_stop_all` is
+# registered, so that the engine's instances are closed after the threads that use them.
+weakref.finalize(_open, _open.clear)
+
 
 class AppContext:
     """Owner of the node id and of every part that sessions share.

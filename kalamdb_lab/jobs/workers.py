@@ -90,6 +90,7 @@ class Workers:
         self._is_paused = False
         self._is_ending = False
         self._is_stuck = False
+        self._ended_by: str | None = None
         self.steps = 0
         self._pid = os.getpid()
         self._named = 0
@@ -152,10 +153,6 @@ class Workers:
     def has(self, job_id: str) -> bool:
         """Return whether a job is worked on here, or waits here for its next try."""
         return job_id in self._running or job_id in self._later or self._queue.is_taken(job_id)
-
-    def is_stopped(self, job_id: str) -> bool:
-        """Return whether a job was asked to stop here."""
-        return job_id in self._stops
 
     def tell(self) -> None:
         """Wake all who wait for a step of a job of this process."""
@@ -316,7 +313,10 @@ class Workers:
         return self._queue.end(job, JobStatus.FAILED, reason_of(error), trace), error
 
     def _is_unwanted(self, job_id: str) -> bool:
-        return self.is_stopped(job_id) or self._queue.is_cancelled(job_id)
+        return self._stopped_by(job_id) is not None or self._queue.is_cancelled(job_id)
+
+    def _stopped_by(self, job_id: str) -> str | None:
+        return self._stops.get(job_id, self._ended_by)
 
     def _delay_s(self, job: Job) -> float:
         return self._backoff_s * 2.0**job.retry_count
@@ -327,7 +327,7 @@ class Workers:
         return self._queue.postpone(job, reason_of(error), trace, delay_s=delay_s)
 
     def _cancelled(self, job: Job) -> Job:
-        by = self._stops.get(job.job_id)
+        by = self._stopped_by(job.job_id)
         if by is not None:
             return self._queue.end(job, JobStatus.CANCELLED, cancelled_by(by))
         self._queue.let_go(job.job_id)
@@ -355,8 +355,7 @@ class Workers:
     def _stop_all(self, by: str) -> None:
         with self.changed:
             self._is_paused = True
-            for job_id in (*self._running, *self._later):
-                self._stops.setdefault(job_id, by)
+            self._ended_by = by  # which also stops what a thread takes just now
 
     def _drain(self) -> None:
         with self.changed:

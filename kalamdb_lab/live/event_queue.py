@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 _CONVERTED: Final = 256
 _CALLBACKS_AT_ONCE: Final = 100
+_MOST_OF_ONE_CHANGE: Final = 1_000_000
 
 Callback = Callable[[LiveEvent], object]
 Wake = Callable[[], object]
@@ -135,12 +136,13 @@ class EventQueue:
         """Queue events of a change; return False if the reader lags behind and is told so now.
 
         A change is taken as a whole while the queue is not full: what it takes beyond that are
-        Arrow rows that all subscriptions share.
+        Arrow rows that all subscriptions share. Of one of millions of rows so many wait at most.
         """
         with self._changed:
             if self._last is not None:
                 return True
-            if self._waiting_count >= self._limit and change_seq != self._newest_change:
+            is_full = self._waiting_count >= self._limit and change_seq != self._newest_change
+            if is_full or self._waiting_count >= max(self._limit, _MOST_OF_ONE_CHANGE):
                 return False
             if self._waiting_count < self._limit:
                 self._taken_at_s = max(self._taken_at_s, time.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -70,12 +71,15 @@ class Following:
         self._changed = threading.Condition()
         self._delivery = threading.RLock()
         self._listeners: tuple[tuple[Listener], ...] = ()
+        self._untold: deque[tuple[Difference, Sequence[tuple[Listener]]]] = deque()
+        self._is_telling = False
         self._state: State | None = None
         self._key_at: tuple[int, ...] | None = None
         self._wanted_key: tuple[str, ...] | None = None
         self._is_ordered = False
         self._is_killed = False
         self._version = 0
+        self._seen = 0
         self._news = 0
         self._newest: Difference | None = None
         self.key: tuple[str, ...] | None = None
@@ -206,7 +210,7 @@ class Following:
                 self._name_key()
                 told = self._difference(old, changes, state)
                 self._publish(told)
-            self._tell_all(told)
+            self._tell_all(told, self._listeners)
 
     def _fail(self, error: KalamError) -> None:
         with self._delivery:
@@ -214,16 +218,26 @@ class Following:
                 self.error = error
                 told = self._difference(self._now.table, NOTHING, self._now, error=error)
                 self._publish(told)
-            self._tell_all(told)
+            self._tell_all(told, self._listeners)
 
     def _publish(self, told: Difference) -> None:
         self._newest = told
         self._news += 1
         self._changed.notify_all()
 
-    def _tell_all(self, told: Difference) -> None:
-        for (listener,) in self._listeners:
-            tell(listener, told)
+    def _tell_all(self, told: Difference, listeners: Sequence[tuple[Listener]]) -> None:
+        """Call listeners within `_delivery`; one that ends it is not heard before the others."""
+        self._untold.append((told, listeners))
+        if self._is_telling:
+            return
+        self._is_telling = True
+        try:
+            while self._untold:
+                told, listeners = self._untold.popleft()
+                for (listener,) in listeners:
+                    tell(listener, told)
+        finally:
+            self._is_telling = False
 
     def end(self, reason: str, message: str | None = None) -> None:
         """End it for a reason; nothing happens if it ended before."""
@@ -243,8 +257,7 @@ class Following:
                 table = self._now.table
                 last = self._difference(table, NOTHING, self._now, ended=reason, error=self.error)
                 self._publish(last)
-            for (listener,) in listeners:
-                tell(listener, last)
+            self._tell_all(last, listeners)
 
     # --- differences ----------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ from kalamdb_lab.partitions.changes import Change, ChangedRows, ChangeReader
 from kalamdb_lab.partitions.removals import Seqs
 
 _FEW: Final = 64
+_MOST_PAIRS: Final = 4_000_000
+"""How many pairs of a row and a filter are asked about at once: all of them may match."""
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
@@ -166,32 +168,64 @@ def _of_group(
                 known[same] = _few(rows, same)
             yield from _delivered(group.members[number], known[same])
         return
-    try:
-        seqs, numbers = group.filter.matching(versions, group.parameters)
-    except KalamError as error:
-        yield from _one_by_one(group, rows, versions, error)
+    members, parameters = group.members, group.parameters
+    if parameters is None:
+        try:
+            seqs, _ = group.filter.matching(versions)
+        except KalamError as error:
+            yield from _one_by_one(members, rows, versions, error)
+        else:
+            yield from _delivered(members[0], _events_of(rows, seqs))
         return
-    if not len(seqs):
-        return
-    if numbers is None:
-        yield from _delivered(group.members[0], _events_of(rows, seqs))
-        return
-    order = np.argsort(numbers, kind="stable")
-    numbers, seqs = numbers[order], seqs[order]
-    which, starts = np.unique(numbers, return_index=True)
-    bounds = [*starts.tolist(), len(seqs)]
-    for at, number in enumerate(which.tolist()):
-        matching_seqs = seqs[bounds[at] : bounds[at + 1]]
-        yield from _delivered(group.members[number], _events_of(rows, matching_seqs))
+    step = max(_MOST_PAIRS // max(versions.num_rows, 1), 1)
+    for first in range(0, len(members), step):
+        part = members[first : first + step]
+        try:
+            flags = _met(group.filter, parameters.slice(first, step), versions, first)
+        except KalamError:
+            yield from _one_by_one(part, rows, versions, None)
+        else:
+            yield from _of_part(part, rows, flags)
+
+
+def _met(asked: Filter, parameters: pa.Table, versions: pa.Table, first: int) -> Flags:
+    """Return which filters, numbered from ``first``, are met by which versions: a row for each."""
+    seqs, numbers = asked.matching(versions, parameters)
+    assert numbers is not None, "the shape has parameters"
+    known = versions.column("_seq").to_numpy()
+    order = np.argsort(known)
+    met = np.zeros((parameters.num_rows, len(known)), np.bool_)
+    met[numbers - first, order[np.searchsorted(known[order], seqs)]] = True
+    return met
+
+
+def _of_part(
+    members: Sequence[list[EventQueue]], rows: ChangedRows, met: Flags
+) -> Iterator[Delivered]:
+    count = rows.new.num_rows
+    known, events = None, None
+    for number in np.flatnonzero(met.any(axis=1)).tolist():
+        flags = met[number]
+        if events is None or known is None or not np.array_equal(flags, known):
+            known, new, old = flags, flags[:count], flags[count:]
+            events = _events(rows, _kinds(rows, _at(new, rows.new_at), _at(old, rows.old_at)))
+        # Those that meet the same versions share the events.
+        yield from _delivered(members[number], events)
 
 
 def _one_by_one(
-    group: _Group, rows: ChangedRows, versions: pa.Table, error: KalamError
+    parts: Sequence[list[EventQueue]],
+    rows: ChangedRows,
+    versions: pa.Table,
+    error: KalamError | None,
 ) -> Iterator[Delivered | Failure]:
-    """Ask each condition for itself, as SELECT would: another one's may be the one that fails."""
-    for members in group.members:
+    """Ask each condition for itself, as SELECT would: another one's may be the one that fails.
+
+    With an error it is known already that each fails like that.
+    """
+    for members in parts:
         try:
-            if group.parameters is None:
+            if error is not None:
                 raise error
             only = members[0].scope.filter
             assert only is not None, "it is a member because of its condition"

@@ -233,11 +233,9 @@ class LiveQueryManager:
 
     def _end(self, subscription: EventQueue, reason: str, message: str) -> bool:
         """End one with its event; the row goes with the next `Registrations.write`."""
+        self._left(subscription)  # first: who hears of the end does not find it listed
         drops = reason == "lagged" or reason in _REVOKING
-        if not subscription.finish(reason, message, drops=drops):
-            return False
-        self._left(subscription)
-        return True
+        return subscription.finish(reason, message, drops=drops)
 
     def _closed_by_reader(self, subscription: EventQueue) -> None:
         self._left(subscription)
@@ -351,6 +349,9 @@ class LiveQueryManager:
             return
         if subscription.is_overfull():
             self._overfull.add(subscription)
+            if subscription.stalled_s() > _PATIENCE_S:  # within a change of very many rows
+                self._lag(subscription)
+                return
         # Counting those would be a change that is told and counted again, for ever.
         if change.partition != LISTED:
             last_seq = item.rows.last_seq
@@ -365,15 +366,18 @@ class LiveQueryManager:
 
     def _look_at_rights(self) -> None:
         """End those that may not go on, and bring the others to the newest definitions."""
-        for subscription in self._registry.all():
-            try:
-                now = subscription.scope.now(self._catalog, self._shapes)
-            except EndedError as end:
-                self._end(subscription, end.reason, end.message)
-                continue
-            except KalamError as error:
-                self._end(subscription, "error", error.message)
-                continue
+        with self._log.statement():  # which looks for commits of others once
+            for subscription in self._registry.all():
+                self._look_at(subscription)
+
+    def _look_at(self, subscription: EventQueue) -> None:
+        try:
+            now = subscription.scope.now(self._catalog, self._shapes)
+        except EndedError as end:
+            self._end(subscription, end.reason, end.message)
+        except KalamError as error:
+            self._end(subscription, "error", error.message)
+        else:
             if now is not subscription.scope:
                 self._registry.rescope(subscription, now)
 

@@ -74,7 +74,9 @@ class LiveResult(Following):
 
     def snapshot(self) -> pa.Table:
         """Return the newest whole result, in the query's order; the last one after the end."""
-        return self._now.table
+        with self._changed:
+            self._seen = self._version
+            return self._now.table
 
     def watch(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with each difference; return the function that stops it.
@@ -99,7 +101,10 @@ class LiveResult(Following):
         return stop
 
     def wait(self, *, rows: int | None = None, timeout: float | None = None) -> bool:
-        """Wait until the result has at least ``rows`` rows, by default until its next change.
+        """Wait until the result has at least ``rows`` rows, by default for a change.
+
+        A change counts if no `wait` returned for it and no `snapshot` showed it yet, so one that
+        comes before the call is not missed.
 
         Parameters
         ----------
@@ -112,15 +117,16 @@ class LiveResult(Following):
             False if the time was over, or the live result ended, before.
         """
         with self._changed:
-            version = self._version
 
             def is_reached() -> bool:
                 if rows is None:
-                    return self._version > version
+                    return self._version > self._seen
                 return bool(self._now.table.num_rows >= rows)
 
             self._changed.wait_for(lambda: is_reached() or self.ended is not None, timeout)
-            return is_reached()
+            reached = is_reached()
+            self._seen = self._version
+            return reached
 
     def __iter__(self) -> Iterator[Difference]:
         """Yield differences as they come, the present rows first, until one with ``ended``.

@@ -116,7 +116,9 @@ class Commands:
     def _tables(self, parsed: CommandLine) -> None:
         namespace = _one_word(parsed)
         connection = self._connections.get(parsed.connection)
-        text = "SHOW TABLES" if namespace is None else f"SHOW TABLES IN {namespace}"
+        text = "SHOW TABLES"
+        if namespace is not None:
+            text += ' IN "' + namespace.replace('"', '""') + '"'
         result = connection.calls.run(lambda: connection.session.execute(text))
         show(Answer(result, (connection.session.user,)).view(self._notebook.look))
 

@@ -100,7 +100,8 @@ def _location(cell: str, place: Place, secrets: Sequence[str]) -> list[str]:
         where = f"{number}, {where}" if where else number
     line = lines[place.line - 1]
     column = min(place.column, len(line) + 1)
-    width = _width(line, column)
+    # In the line of the magic two dashes begin an option.
+    width = _width(line.replace("--", "  ") if place.line == 1 else line, column)
     before = masked(line[: column - 1], secrets)
     line = masked(line, secrets)
     column = len(before) + 1

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from kalamdb_lab.notebook.snippets import Snippets
     from kalamdb_lab.query.result import Result
 
+_SHOWN: Final = "_kalam_views"
+"""The variable that holds the live views that were shown and given to no other."""
+
 _QUIET: Final = "KALAMDB_LAB_TESTING"
 """Set to 1 it leaves times out, so that outputs can be compared."""
 
@@ -280,6 +283,9 @@ class KalamMagic(Magics):
             return None
         if use is Use.DROPPED:
             show(value)
+            # As `Out` keeps what a cell returned: it lives until %reset.
+            kept = self.shell.user_ns.setdefault(_SHOWN, [])
+            kept[:] = [*(view for view in kept if view.is_open), value]
         return value
 
     def _display(self, answer: Answer, look: Look) -> None:

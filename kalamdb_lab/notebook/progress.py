@@ -42,9 +42,9 @@ class Progress:
         if elapsed_s < self._next_s:
             return
         self._next_s = elapsed_s + _EVERY_S
-        share = self._share()
-        if share is not None:  # an answer is read in several steps: never go back
-            share = self._furthest = max(self._furthest, share)
+        # An answer is read in several steps, and of some nothing is known: never go back.
+        self._furthest = max(self._furthest, self._share() or 0.0)
+        share = self._furthest or None
         if self._has_front_end:
             self._show(bundle(share, elapsed_s))
         elif sys.stderr.isatty():

@@ -241,6 +241,8 @@ def _condition(select: exp.Expression) -> exp.Expression | None:
     for refused, kinds in _REFUSED_IN_CONDITION.items():
         if where.find(*kinds) is not None:
             raise NotSupportedError(f"{refused} are not supported in the WHERE of a live query")
+    if any(call.name.lower() in _NEW_EACH_TIME for call in where.find_all(exp.Anonymous)):
+        raise NotSupportedError(f"{_RANDOM} are not supported in the WHERE of a live query")
     condition = where.this
     assert isinstance(condition, exp.Expression)
     return condition
@@ -253,8 +255,14 @@ def more_than_a_table() -> NotSupportedError:
     )
 
 
+_RANDOM: Final = "Random values and new ids"
 _REFUSED_IN_CONDITION: Final[dict[str, tuple[type[exp.Expr], ...]]] = {
     "Subqueries": (exp.Query, exp.Exists),
     "Window functions": (exp.Window,),
     "Aggregates": (exp.AggFunc,),
+    _RANDOM: (exp.Rand, exp.Uuid),
 }
+_NEW_EACH_TIME: Final = frozenset(
+    {"random", "uuid", "uuidv4", "uuidv7", "uuid_v7", "gen_random_uuid", "ulid", "snowflake_id"}
+)
+"""Functions after which nobody can tell whether a row matched before it changed."""

@@ -162,6 +162,7 @@ class SqliteStore:
     def data_version(self) -> int:
         self._check_usable()
         with self._read_lock:
+            self._check_usable()  # it may have been closed while the lock was waited for
             row = self._reader.execute("PRAGMA data_version").fetchone()
         return int(row[0])
 
@@ -169,6 +170,7 @@ class SqliteStore:
     def read(self) -> Iterator[SqliteReadTransaction]:
         self._check_usable()
         with self._read_lock:
+            self._check_usable()
             try:
                 try:
                     self._reader.execute("BEGIN")
@@ -226,6 +228,7 @@ class SqliteStore:
         if not self._write_lock.acquire(timeout=wait_s):
             raise BusyError
         try:
+            self._check_usable()
             if self._is_writing:  # what the collector runs may come in the middle of a block
                 raise KalamError("A write began within another one of its thread")
             self._is_writing = True

@@ -26,7 +26,7 @@ class Place {
     const bar = make("div", "kg-bar", this.root);
     this.word = make("span", "kg-state", bar, { role: "status" });
     this.age = make("span", "kg-age", bar);
-    bar.insertAdjacentHTML("beforeend", '<svg class="kg-spark" viewBox="0 0 120 18"><title/><path/></svg>');
+    bar.insertAdjacentHTML("beforeend", '<svg class="kg-spark" role="img" viewBox="0 0 120 18"><title/><path/></svg>');
     this.count = make("span", "kg-count", bar);
     this.note = make("span", "kg-note", bar, { role: "alert" });
     if (model.get("has_tools")) {
@@ -74,11 +74,11 @@ class Place {
     if (state) this.tell();
   }
   header(columns) {
-    this.widths = (this.columns = columns).map(({ name, look }) => Math.max({ bar: 20, button: 11 }[look] ?? 6, name.length + 4));
+    this.widths = (this.columns = columns).map(({ name, look }) => Math.max({ bar: 20, button: 11 }[look] ?? 6, Math.min(44, name.length + 4)));
     for (const node of [this.head, this.body]) node.replaceChildren();
     for (const old of [this.rows, this.shown]) old.clear();
     columns.forEach(({ name, type, right, sorts }, at) => {
-      const cell = make("div", `kg-cell${right ? " kg-right" : ""}`, this.head, { role: "columnheader", title: type });
+      const cell = make("div", `kg-cell${right ? " kg-right" : ""}`, this.head, { role: "columnheader", title: `${name} ${type}` });
       Object.assign(cell, { textContent: name, onclick: () => sorts && this.sort(at) });
       if (sorts) cell.tabIndex = 0;
       cell.onkeydown = (event) => {
@@ -168,7 +168,7 @@ class Place {
       if (node.row && row.mark === "u") cell.classList.add("kg-new");
       Object.assign(cell, { title: tip, textContent: "" }).dataset.text = text;
       cell.classList.toggle("kg-null", value === null);
-      const share = Math.round(100 * text) || 0, meter = { role: "progressbar", "aria-valuenow": share };
+      const share = Math.round(100 * text) || 0, meter = { role: "progressbar", "aria-valuenow": share, "aria-label": "progress" };
       if (look === "button" && text) make("button", "kg-press", cell, { type: "button", tabindex: "-1" }).textContent = text;
       if (look === "state") make("i", `kg-dot kg-is-${text.replace(/\W/g, "")}`, cell);
       if (look === "bar") make("i", "", make("div", "kg-meter", cell, meter)).style.width = `${share}%`;

@@ -71,7 +71,9 @@ class LiveTable:
         self._view.stop()
 
     def wait(self, *, rows: int | None = None, timeout: float | None = None) -> bool:
-        """Wait until there are so many rows, or without a number until the next change.
+        """Wait until there are so many rows, or without a number for a change.
+
+        A change counts that no `wait` returned for and no `snapshot` showed yet.
 
         Parameters
         ----------

@@ -53,7 +53,7 @@ class Source(Protocol):
         ...
 
     def wait(self, *, rows: int | None = None, timeout: float | None = None) -> bool:
-        """Wait for so many rows, or without a number for the next change."""
+        """Wait for so many rows, or without a number for a change not waited for yet."""
         ...
 
     def close(self) -> None:
@@ -78,13 +78,16 @@ class WatchedRows(ABC):
         self._table = table
         self._changed = threading.Condition()
         self._version = 0
+        self._told = 0
         self._listeners: list[Listener] = []
         self._thread = threading.Thread(target=self._run, name="kalam-live-rows", daemon=True)
         self._thread.start()
 
     def snapshot(self) -> pa.Table:
         """Return the newest rows."""
-        return self._table
+        with self._changed:
+            self._told = self._version
+            return self._table
 
     def watch(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with the present rows, then with each difference."""
@@ -100,17 +103,18 @@ class WatchedRows(ABC):
         return stop
 
     def wait(self, *, rows: int | None = None, timeout: float | None = None) -> bool:
-        """Wait for so many rows, or without a number for the next change."""
+        """Wait for so many rows, or without a number for a change not waited for yet."""
         with self._changed:
-            version = self._version
 
             def is_reached() -> bool:
                 if rows is None:
-                    return self._version > version
+                    return self._version > self._told
                 return bool(self._table.num_rows >= rows)
 
             self._changed.wait_for(lambda: is_reached() or self.ended is not None, timeout)
-            return is_reached()
+            reached = is_reached()
+            self._told = self._version
+            return reached
 
     def close(self) -> None:
         """End it, and its thread."""

@@ -96,7 +96,7 @@ class _Panel:
             if self._table.options != names:
                 kept = self._table.value
                 self._table.options = names
-                self._table.value = kept if kept in names else next(iter(names), None)
+                self._table.value = kept if kept in names else None
         finally:
             self._is_listing = False
 
@@ -124,6 +124,9 @@ class _Panel:
             self.view.replace(*self._chosen())
         except KalamError as error:
             self.view.say(str(error))
+        else:
+            if self._table.value is None and self._what.value not in (_NAMESPACES, _TABLES):
+                self.view.say("Choose a table")
 
     # --- what is shown ----------------------------------------------------------------------------
 

@@ -271,7 +271,7 @@ def test_a_table_that_nobody_holds_leaves_its_picture(open_notebook: OpenNoteboo
 
 def test_texts_stay_texts(open_notebook: OpenNotebook) -> None:
     image = '<img src=x onerror="window.broken=1">'
-    query = f"SELECT id, carrier AS \"{image.replace(chr(34), chr(34) * 2)}\", dest FROM departures"
+    query = f'SELECT id, carrier AS "{image.replace(chr(34), chr(34) * 2)}", dest FROM departures'
     notebook = open_notebook(
         [
             OPEN.format(name="texts") + f"image = {image!r}\n"

@@ -31,7 +31,7 @@ BARS = """() => {
 def test_the_bar_of_a_job_moves_and_cancel_cancels(
     open_notebook: OpenNotebook, front_end: FrontEnd
 ) -> None:
-    setting = MANY.format(name=f"jobs-{front_end}", users=1_500)
+    setting = MANY.format(name=f"jobs-{front_end}", users=900)
     notebook = open_notebook([setting + JOBS, FLUSH], front_end)
     notebook.run_cell(0)
     expect(notebook.output(0).locator(".kg-count")).to_have_text("0 rows")
@@ -42,7 +42,7 @@ def test_the_bar_of_a_job_moves_and_cancel_cancels(
     notebook.page.wait_for_function(
         "() => [...window.bars].filter(share => share > 0 && share < 100).length >= 2"
     )
-    expect(output.get_by_text(re.compile(r"^\d+ of 1500 partitions$"))).to_be_visible()
+    expect(output.get_by_text(re.compile(r"^\d+ of 900 partitions$"))).to_be_visible()
     output.get_by_role("button", name="Cancel").click()
     expect(output.get_by_text("cancelled", exact=True)).to_be_visible()
     expect(output.get_by_role("button", name="Cancel")).to_have_count(0)

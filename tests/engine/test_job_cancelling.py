@@ -9,7 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from job_runs import log_of, manager, process, put, run, running, tell
+from job_runs import (
+    PATIENCE_S,
+    doing,
+    log_of,
+    manager,
+    process,
+    put,
+    run,
+    running,
+    submit,
+    tell,
+)
 
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import (
@@ -18,8 +29,8 @@ from kalamdb_lab.errors import (
     KalamError,
     StorageError,
 )
-from kalamdb_lab.jobs.run import JobCancelledError, JobRun
-from kalamdb_lab.model.jobs import JobStatus
+from kalamdb_lab.jobs.run import Completed, Decision, JobCancelledError, JobRun
+from kalamdb_lab.model.jobs import Job, JobStatus
 from kalamdb_lab.testing.jobs import finished
 
 
@@ -176,6 +187,28 @@ def test_interrupting_the_statement_that_waits_cancels_its_job(
     assert not Path(fresh.database.path, "b").exists()
     for sql in ("VACUUM", "VACUUM t"):
         assert t.execute(sql).rows()[0][3] == "completed"
+
+
+def test_a_job_that_is_being_taken_while_closing_is_interrupted_stops_too(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = manager(fresh)
+    claim = jobs._queue.claim
+
+    def interrupted(**options: Any) -> Job | None:
+        job = claim(**options)
+        if job is not None:
+            jobs._workers._stop_all("root")
+        return job
+
+    def work(job: Job, run: JobRun) -> Decision:
+        run.check()
+        return Completed("Done")
+
+    monkeypatch.setattr(jobs._queue, "claim", interrupted)
+    with doing(jobs, work):
+        job = jobs.wait(submit(jobs).job_id, PATIENCE_S)
+    assert (job.status, job.message) == (JobStatus.CANCELLED, "Cancelled by 'root'")
 
 
 def test_only_dba_and_system_cancel_jobs(

@@ -132,7 +132,12 @@ def test_what_a_busy_database_hinders_after_a_flush_does_not_make_it_flush_again
     s = lab.database.session()
     s.execute("CREATE TABLE t (id INT); INSERT INTO t VALUES (1), (2)")
     keeper = lab.database._context.writer._system
-    monkeypatch.setattr(keeper, "keep", lab.block)  # the segment is published by then
+
+    def block_once() -> None:  # the segment is published by then
+        monkeypatch.undo()
+        lab.block()
+
+    monkeypatch.setattr(keeper, "keep", block_once)
     last_resort = threading.Timer(5, lab.unblock)
     last_resort.start()
     job = manager(lab).run(

@@ -59,6 +59,14 @@ def test_tables_are_listed(two: Kernel) -> None:
     assert two.fails("%kalam tables nowhere")[0] == "NotFoundError: Namespace 'nowhere' not found"
 
 
+def test_no_value_of_a_command_is_run(two: Kernel) -> None:
+    two.show("name = 'studio; DROP TABLE tracks'")
+    assert two.fails("%kalam tables {{name}}")[0] == (
+        "NotFoundError: Namespace 'studio; drop table tracks' not found"
+    )
+    assert "tracks" in two.show("%kalam tables {{name[:6]}}").text
+
+
 def test_as_runs_one_cell_as_another_where_the_role_may(two: Kernel) -> None:
     cell = two.show("%%kalam --as mia\nSELECT title, CURRENT_USER() AS me FROM tracks")
     assert " of Mia mia" in cell.text

@@ -62,6 +62,11 @@ def test_a_line_magic_shows_itself(kernel: Kernel) -> None:
     ]
 
 
+def test_options_before_the_sql_leave_the_caret_as_wide_as_the_word(kernel: Kernel) -> None:
+    for option in ("--explain", "--live", "--as mia"):
+        assert kernel.fails(f"%kalam {option} SELECT nme FROM tracks")[-1].strip() == "^^^"
+
+
 def test_a_long_line_is_cut_around_the_place(kernel: Kernel) -> None:
     lines = kernel.fails("%%kalam\nSELECT " + "1, " * 200 + "nme, " + "1, " * 200 + "1")
     assert all(len(line) <= 110 for line in lines)

@@ -125,3 +125,21 @@ def test_interrupting_its_first_reading_gives_the_prompt_back(lab: Kernel) -> No
     assert time.monotonic() - pressed < 0.5
     assert "Interrupted" in cell.error[0]
     assert "1 row" in lab.show("%%kalam\nSELECT 1 AS a").text
+
+
+def test_each_that_a_cell_shows_stays_live_until_reset(kernel: Kernel) -> None:
+    kernel.show("%kalam open other.kalam")
+    try:
+        kernel.show("%kalam CREATE TABLE t (id BIGINT PRIMARY KEY)")
+        kernel.show("%kalam --live SELECT id FROM t\n%kalam --live SELECT id + 1 AS n FROM t")
+        kernel.show("for i in range(2):\n    %kalam jobs")
+        kernel.show("import gc; gc.collect();")
+        kernel.show("%%kalam rows <<\nSHOW LIVE QUERIES")
+        assert kernel.value("rows.row_count") == 4
+        kernel.show("%reset -f")
+        kernel.show("import gc; gc.collect();")
+        until = time.monotonic() + 20
+        while kernel.show("%kalam SHOW LIVE QUERIES").text.splitlines()[-1][:7] != "no rows":
+            assert time.monotonic() < until
+    finally:
+        kernel.show("%kalam close other\n%kalam @lab")

@@ -82,7 +82,7 @@ def test_as_local_name_must_exist(frames: Kernel) -> None:
         ("SELECT * FROM peopl", "Table 'studio.peopl' not found; did you mean 'people'?"),
         ("SELECT * FROM People", "Table 'studio.people' not found; did you mean 'people'?"),
         ("SELECT * FROM track", "Table 'studio.track' not found; did you mean 'studio.tracks'?"),
-        ("SELECT * FROM chat.peopl", "Namespace 'chat' not found"),
+        ("SELECT * FROM chat.peopl", "Table 'chat.peopl' not found"),
         ("DROP TABLE people", "Table 'studio.people' not found"),
     ],
 )

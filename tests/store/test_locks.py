@@ -6,12 +6,13 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from kalamdb_lab.errors import BusyError, KalamError
+from kalamdb_lab.errors import BusyError, ClosedError, KalamError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.store.log import EntryKind, Store
 from kalamdb_lab.store.sqlite import SqliteStore
@@ -121,3 +122,46 @@ def test_a_forked_child_closes_without_the_locks_of_its_parents_threads(tmp_path
     with store.read() as reading:
         assert reading.last_seq() == 1
     store.close()
+
+
+class ClosedMeanwhile:
+    """A lock of a store that is closed while somebody waits for it."""
+
+    def __init__(self, store: SqliteStore, name: str) -> None:
+        self._lock = getattr(store, name)
+        self._store, self._name = store, name
+        setattr(store, name, self)
+
+    def acquire(self, timeout: float = -1) -> bool:
+        setattr(self._store, self._name, self._lock)
+        self._store.close()
+        return bool(self._lock.acquire(timeout=timeout))
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _begin(block: AbstractContextManager[object]) -> None:
+    with block:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("lock", "use"),
+    [
+        ("_write_lock", lambda store: _begin(store.write())),
+        ("_write_lock", lambda store: store.scrub()),
+        ("_read_lock", lambda store: _begin(store.read())),
+        ("_read_lock", lambda store: store.data_version()),
+    ],
+)
+def test_who_waits_while_a_store_is_closed_is_told_so(
+    tmp_path: Path, lock: str, use: Callable[[SqliteStore], object]
+) -> None:
+    store = SqliteStore(tmp_path / "catalog.sqlite", durability="normal")
+    ClosedMeanwhile(store, lock)
+    with pytest.raises(ClosedError):
+        use(store)
