@@ -6,7 +6,7 @@ import atexit
 import os
 import weakref
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -310,9 +310,10 @@ class AppContext:
         """Return whether it was closed, or belongs to the process this one was forked from."""
         return self._closed or os.getpid() != self._pid
 
-    def stop_live(self) -> None:
-        """Let the threads of live queries end where they are: the interpreter does."""
+    def stop_threads(self) -> None:
+        """Let the threads of live queries and schedules end: the interpreter does."""
         if not self.is_stale():
+            self.schedules.close()
             self.live_results.close(wait_s=_EXIT_S)
             self.feed.close(wait_s=_EXIT_S)
             self.live.stop(_EXIT_S)
@@ -342,4 +343,5 @@ class AppContext:
 def _stop_all() -> None:
     # A thread that is still in the engine when the interpreter is gone takes the process with it.
     for context in list(_open):
-        context.stop_live()
+        with suppress(Exception, KeyboardInterrupt):  # the others are stopped all the same
+            context.stop_threads()

@@ -58,7 +58,10 @@ def column_names(name: str, names: Mapping[str, Any]) -> list[str]:
         return []
     value = names[called[0]]
     columns = value.schema.names if hasattr(value, "schema") and hasattr(value, "nbytes") else None
-    return [str(column) for column in (value.columns if columns is None else columns)]
+    # An index whose levels all have names is read as columns, too.
+    index = getattr(getattr(value, "index", None), "names", ())
+    index = () if None in index else index
+    return [str(column) for column in (*index, *(value.columns if columns is None else columns))]
 
 
 def may_read(sql: str, names: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ class Place {
   id = `kg${Math.random().toString(36).slice(2)}`;
   rows = new Map(); // position -> {cells, name, mark}
   shown = new Map(); // name -> element
-  columns = []; widths = []; state = null; total = 0; top = 0; at = -1; flip = 0; heard = Date.now(); lonely = 0;
+  columns = []; widths = []; state = null; total = 0; top = 0; at = -1; heard = Date.now(); lonely = 0;
   constructor(model) {
     this.model = model;
     const marks = { "data-lm-suppress-shortcuts": "true", "data-fading": model.get("fading") };
@@ -165,7 +165,7 @@ class Place {
       const cell = node.children[place] ?? make("div", `kg-cell${right ? " kg-right" : ""}`, node, { role: "gridcell" });
       const value = row.cells[place], [text, tip] = Array.isArray(value) ? value : [value ?? "NULL", ""];
       if (cell.dataset.text === text && cell.title === tip && cell.classList.contains("kg-null") === (value === null)) return;
-      if (node.row && row.mark === "u") cell.classList.add("kg-new");
+      if (node.row && row.mark === "u") cell.classList.add("kg-new"), (cell.dataset.flip = node.flip ^ 1);
       Object.assign(cell, { title: tip, textContent: "" }).dataset.text = text;
       cell.classList.toggle("kg-null", value === null);
       const share = Math.round(100 * text) || 0, meter = { role: "progressbar", "aria-valuenow": share, "aria-label": "progress" };
@@ -175,7 +175,7 @@ class Place {
       if (look !== "button") cell.append(look === "bar" ? `${share}%` : text);
     });
     node.row = row; // of two equal animations, changing to the other one begins anew
-    if (row.mark !== " ") node.className = `kg-row kg-${row.mark === "i" ? "ins" : "upd"} kg-${(this.flip ^= 1)}`;
+    if (row.mark !== " ") node.className = `kg-row kg-${row.mark === "i" ? "ins" : "upd"} kg-${(node.flip ^= 1)}`;
     row.mark = " ";
   }
   tell() {

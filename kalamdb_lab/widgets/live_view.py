@@ -245,6 +245,7 @@ class LiveView:
         if self._has_frame() and (is_urgent or now >= self._next_frame):
             self._send_frame(now)
         if now >= self._next_beat:
+            self._is_lagging &= self._late_since is not None
             self._send({"kind": "state", "state": self._state()})
             self._rate.append(0)
             self._next_beat = now + _BEAT_S
@@ -357,6 +358,7 @@ class LiveView:
                 screen.filter_by(text)
             case {"kind": "pause", "on": bool(is_paused)}:
                 self.is_paused = is_paused and self.ended is None
+                self._late_since = None  # to pause is not to lag
                 self._next_beat = 0.0  # said at once
 
     def _press(self, name: str) -> None:

@@ -24,7 +24,8 @@ from kalamdb_lab.jobs.run import Completed
 from kalamdb_lab.model.jobs import JobStatus
 
 HEAD = """
-import os, sys, threading
+import os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 import kalamdb_lab as kalam
 from kalamdb_lab.errors import JobRunningError
 from kalamdb_lab.jobs.run import Completed, JobRun
@@ -117,6 +118,13 @@ say(s.execute("STORAGE FLUSH TABLE t").rows()[0][0])
 """
 )
 
+LAST_WORDS = """
+import atexit, threading
+def last():
+    print([t.name for t in threading.enumerate() if t.name.startswith("kalam-")], flush=True)
+atexit.register(last)  # what is registered first is called last
+"""
+
 FORKED = (
     HEAD
     + """
@@ -159,8 +167,11 @@ def python(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()
-        process.wait(PATIENCE_S)
-        process.stdout.close()
+        try:
+            process.wait(PATIENCE_S)
+        finally:
+            process.kill()
+            process.stdout.close()
 
 
 def line_of(process: subprocess.Popen[str]) -> str:
@@ -294,6 +305,13 @@ def test_a_script_that_forgets_to_close_has_its_jobs_done(path: Path) -> None:
         assert other.wait(PATIENCE_S) == 0
     with kalam.open(path) as db:
         assert db.jobs.wait(job_id, timeout=PATIENCE_S).message == "Flushed 2 rows into 1 segment"
+
+
+def test_a_script_that_forgets_to_close_ends_with_no_thread_at_work(path: Path) -> None:
+    with python(LAST_WORDS + FORGETFUL, path) as other:
+        assert line_of(other).startswith("FL-")
+        assert line_of(other) == "[]"
+        assert other.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -102,6 +102,18 @@ def test_one_that_begins_while_its_session_is_closed_ends_with_it(
     assert listed(s) == []
 
 
+def test_a_listener_who_ends_a_live_result_is_not_ahead_of_the_other_listeners(
+    mia: Session, tracks: None
+) -> None:
+    live = mia.live("SELECT id FROM tracks", throttle_s=0)
+    told: list[tuple[int, str | None]] = []
+    live.watch(lambda difference: live.close() if len(difference.inserted) else None)
+    live.watch(lambda difference: told.append((len(difference.inserted), difference.ended)))
+    mia.execute("INSERT INTO tracks VALUES (1, 'jz', 1)")
+    until(lambda: len(told) == 3)
+    assert told == [(0, None), (1, None), (0, "closed")]
+
+
 # --- what holds up nobody ---------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from tests.notebook.conftest import Kernel
 def typing(kernel: Kernel) -> Kernel:
     kernel.show("most, title_start = 5, 'D'\nimport pandas as pd")
     kernel.show("frame = pd.DataFrame({'shelf': [1], 'Of whom': ['x']})")
+    kernel.show("indexed = frame[['shelf']].rename_axis('day')")
     kernel.show("%kalam CREATE VIEW loud AS SELECT id, title FROM tracks")
     kernel.show('%kalam CREATE TABLE odd (id INT PRIMARY KEY, "Unit price" DOUBLE)')
     kernel.show("%%kalam --save shorts\nSELECT id AS short_id FROM tracks WHERE seconds < :most")
@@ -48,6 +49,7 @@ def typing(kernel: Kernel) -> Kernel:
         ("%%kalam\nSELECT * FROM local.fra|", ["frame"]),
         ("%%kalam\nSELECT sh| FROM frame", ["shelf"]),
         ("%%kalam\nSELECT f.of| FROM local.frame f", ['"Of whom"']),
+        ("%%kalam\nSELECT i.| FROM indexed i", ["day", "shelf"]),
         ("%%kalam\nSELECT cou| FROM tracks", ["count"]),
         ("%%kalam\nSELECT 1 whe|", ["when", "where"]),
         ("%%kalam\nSELECT id::time|", ["time", "timestamp", "timestamptz"]),

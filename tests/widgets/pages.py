@@ -38,7 +38,7 @@ class Page:
         """Ask for rows, as a view does when it appears or is scrolled."""
         self.send(kind="window", view=self.view, first=first, count=count, hello=not self.messages)
 
-    def wait(self, found: Callable[[], Any], timeout_s: float = 10) -> Any:
+    def wait(self, found: Callable[[], Any], timeout_s: float = 40) -> Any:
         """Wait until ``found`` gives something true, and return it."""
         with self.changed:
             assert self.changed.wait_for(found, timeout_s), (self.rows, self.state)
@@ -80,7 +80,7 @@ def view_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name in names]
 
 
-def eventually(found: Callable[[], Any], timeout_s: float = 10) -> None:
+def eventually(found: Callable[[], Any], timeout_s: float = 40) -> None:
     """Wait for what no condition tells of: the end of a thread, a collected object."""
     until = time.monotonic() + timeout_s
     while not found():

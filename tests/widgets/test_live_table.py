@@ -190,7 +190,7 @@ def test_an_expression_is_read_with_its_own_session(db: Database, root: Session)
     table = live(departures.group_by("dest").agg(n=departures.count()).order_by("dest"))
     assert table.snapshot().to_pylist()[0] == {"dest": "Nome", "n": 1}
     root.execute("INSERT INTO departures VALUES (9, 'Nome', 1)")
-    assert table.wait(timeout=10)
+    assert table.wait(timeout=40)
     assert table.snapshot().to_pylist()[0] == {"dest": "Nome", "n": 2}
     table.stop()
 
@@ -222,7 +222,7 @@ def test_only_what_the_user_may_read_is_shown(db: Database, root: Session) -> No
         root.execute("INSERT INTO notes VALUES (1, 'mine')")
         table = live("SELECT * FROM notes", session=mia)
         mia.execute("INSERT INTO notes VALUES (2, 'hers')")
-        assert table.wait(rows=1, timeout=10)
+        assert table.wait(rows=1, timeout=40)
         assert table.snapshot().to_pylist() == [{"id": 2, "text": "hers"}]
         table.stop()
 
@@ -276,7 +276,7 @@ def test_it_ends_with_its_last_state_and_leaves_no_thread(
     page = opened(table)
     page.wait(lambda: len(page.rows) == 3)
     session.execute("UPDATE departures SET dest = 'Last' WHERE id = 1")
-    assert table.wait(rows=1, timeout=10)
+    assert table.wait(rows=1, timeout=40)
     page.wait(lambda: page.rows[0][1] == "Last")
     end(table, session, db)
     page.wait(lambda: page.state["word"] == "ended")

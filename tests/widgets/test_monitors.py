@@ -87,8 +87,8 @@ def test_each_sees_the_jobs_that_it_may(db: Database, root: Session) -> None:
             jobs(mia)
         own, every = jobs(sam), jobs(root)
         job_id = sam.execute("STORAGE FLUSH TABLE departures").rows()[0][0]
-        assert own.wait(rows=1, timeout=10)
-        assert every.wait(rows=2, timeout=10)
+        assert own.wait(rows=1, timeout=40)
+        assert every.wait(rows=2, timeout=40)
         assert own.snapshot().column("job_id").to_pylist() == [job_id]
         page = opened(own)
         assert "cancel" not in [found["name"] for found in page.header]
@@ -100,7 +100,7 @@ def test_each_sees_the_jobs_that_it_may(db: Database, root: Session) -> None:
 def test_jobs_are_listed_newest_first_and_leave_after_a_while(db: Database, root: Session) -> None:
     for table in ("plans", "notes", "departures"):
         (row,) = root.execute(f"STORAGE FLUSH TABLE {table}").rows()
-        db.jobs.wait(row[0], timeout=10)
+        db.jobs.wait(row[0], timeout=40)
     found = root.execute("SELECT * FROM system.jobs").to_arrow()
     ends = [moment.timestamp() for moment in found.column("finished_at").to_pylist()]
     now_s = max(ends) + 90
@@ -131,7 +131,7 @@ def test_tables_are_listed_with_their_sizes_and_follow_changes(root: Session) ->
 
 def test_columns_partitions_and_rows_of_a_table(db: Database, root: Session) -> None:
     root.execute("INSERT INTO notes VALUES (1, 'x'), (2, 'y')", as_user="mia")
-    db.jobs.wait(root.execute("STORAGE FLUSH TABLE notes").rows()[0][0], timeout=10)
+    db.jobs.wait(root.execute("STORAGE FLUSH TABLE notes").rows()[0][0], timeout=40)
     explorer = system(root)
     page = opened(explorer)
     control(explorer, ipywidgets.Select).value = "port.notes"

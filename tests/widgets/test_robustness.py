@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -80,6 +81,32 @@ def test_a_view_that_cannot_show_its_rows_ends_and_says_so(root: Session) -> Non
     eventually(lambda: root.execute("SHOW LIVE QUERIES").row_count == 0)
 
 
+def words_of(page: Page) -> list[str]:
+    return [m["state"]["word"] for _, m in page.messages if "state" in m]
+
+
+def test_only_what_comes_late_lags_and_not_for_ever(root: Session) -> None:
+    table = live("SELECT * FROM departures WHERE id = 1", session=root)
+    page = Page(table.widget)
+    page.look()
+    page.wait(lambda: page.frames)
+    table.pause()
+    eventually(lambda: table.is_paused)
+    root.execute("UPDATE departures SET delay = 7 WHERE id = 1")
+    eventually(lambda: table.waiting == 1)
+    with table._view._lock:
+        table._view._late_since = time.monotonic() - 60  # it was a long pause
+    table.resume()
+    page.wait(lambda: page.rows[0][2] == "7.0")
+    assert "lagging" not in words_of(page)
+    with table._view._lock:
+        table._view._late_since = time.monotonic() - 60  # a change that waits for its frame
+    root.execute("UPDATE departures SET delay = 8 WHERE id = 1")
+    page.wait(lambda: "lagging" in words_of(page))
+    page.wait(lambda: page.state["word"] == "live")
+    table.stop()
+
+
 class Pictures:
     """Stands where a notebook keeps the outputs."""
 
@@ -121,9 +148,9 @@ def test_what_is_saved_follows_what_the_reader_does(
 def test_changes_of_rows_that_a_subscription_did_not_begin_with_are_added(root: Session) -> None:
     root.execute("INSERT INTO notes SELECT range, 'old' FROM range(5)")
     rows = FoldedEvents(root.subscribe("SELECT * FROM notes", last_rows=1), throttle_s=0.02)
-    assert rows.wait(rows=1, timeout=10)
+    assert rows.wait(rows=1, timeout=40)
     root.execute("UPDATE notes SET text = 'new' WHERE id IN (0, 1, 4)")
-    assert rows.wait(rows=3, timeout=10)
+    assert rows.wait(rows=3, timeout=40)
     root.execute("DELETE FROM notes WHERE id IN (1, 2)")
     eventually(
         lambda: (
@@ -147,6 +174,6 @@ def test_an_interrupt_that_meets_reading_again_does_not_end_it(root: Session) ->
     answers.insert(0, pa.table({"a": [1]}))
     rows = PolledRows(root, read, None, every_s=0.02)
     root.execute("INSERT INTO notes VALUES (1, 'x')")
-    assert rows.wait(rows=2, timeout=10)
+    assert rows.wait(rows=2, timeout=40)
     assert rows.ended is None
     rows.close()

@@ -93,7 +93,7 @@ def test_values_of_all_types_come_through_events(root: Session) -> None:
         " TIMESTAMP '2013-01-01 05:00:00', X'0AFF', '{\"a\": 1}', [1, 2]),"
         " (2, NULL, NULL, NULL, NULL, NULL, NULL)"
     )
-    assert source.wait(rows=2, timeout=10)
+    assert source.wait(rows=2, timeout=40)
     first, second = source.snapshot().to_pylist()
     assert first["d"] == Decimal("1.50")
     assert first["t"] == datetime.datetime(2013, 1, 1, 5)
@@ -104,7 +104,7 @@ def test_values_of_all_types_come_through_events(root: Session) -> None:
 
 def test_a_changed_row_stays_where_it_stood(root: Session) -> None:
     source = FoldedEvents(root.subscribe("SELECT id, delay FROM departures"), throttle_s=0)
-    assert source.wait(rows=3, timeout=10)
+    assert source.wait(rows=3, timeout=40)
     follower = Follower(source)
     root.execute("UPDATE departures SET delay = 7 WHERE id = 1")
     root.execute("INSERT INTO departures VALUES (0, 'Lima', 1)")
@@ -112,7 +112,7 @@ def test_a_changed_row_stays_where_it_stood(root: Session) -> None:
     assert source.snapshot().column("id").to_pylist() == [1, 2, 3, 0]
     source.close()
     assert source.ended == "closed"
-    assert not source.wait(timeout=10)
+    assert not source.wait(timeout=40)
 
 
 def test_rows_are_read_again_only_when_something_was_committed(db: Database, root: Session) -> None:
@@ -141,12 +141,12 @@ def test_polling_ends_with_the_right_to_read_and_with_the_session(db: Database) 
 
         source = PolledRows(sam, read, ("job_id",), every_s=0.01)
         root.execute("ALTER USER 'sam' SET ROLE user")
-        assert not source.wait(timeout=10)
+        assert not source.wait(timeout=40)
         assert source.ended is not None
         assert "cannot execute SHOW JOBS" in source.ended
         with pytest.raises(PermissionDeniedError):
             PolledRows(sam, read, ("job_id",))
     with db.session() as session:
         source = PolledRows(session, lambda: session.execute("SHOW JOBS").to_arrow(), ("job_id",))
-    assert not source.wait(timeout=10)
+    assert not source.wait(timeout=40)
     assert source.ended == "session ended"
