@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections import Counter, deque
-from contextlib import suppress
 from typing import Final, Protocol
 
-from kalamdb_lab.errors import KalamError
+from kalamdb_lab.errors import BusyError, ClosedError, KalamError, StorageError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.partitions.changes import Change, Watched
 from kalamdb_lab.partitions.commit_log import CommitLog
+
+_logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.01
 """How often the log is looked at for commits of other processes while anybody watches."""
@@ -174,20 +176,21 @@ class ChangeFeed:
 
     def step(self) -> bool:
         """Look at the log once and tell the watchers; return whether any are left."""
-        with suppress(KalamError), self._log.at_newest():
-            pass  # a busy or unreachable database is looked at again soon
+        is_damaged = False
+        try:
+            with self._log.at_newest():
+                pass
+        except (BusyError, ClosedError, StorageError):
+            pass  # it is looked at again soon
+        except KalamError:
+            is_damaged = True  # what cannot be read is told by whoever reads next
         changes: list[Change] = []
         with self._log.at_rest():
             while self._pending:
                 changes.append(self._pending.popleft())
-            is_lost, self._is_lost = self._is_lost, False
+            is_lost, self._is_lost = self._is_lost or is_damaged, False
         for watch in self._watches:
-            concerned = [change for change in changes if watch.concerns(change)]
-            if is_lost:
-                watch.watcher.lost()
-            elif concerned:
-                watch.watcher.changed(concerned)
-            watch.watcher.tick()
+            self._tell(watch, [change for change in changes if watch.concerns(change)], is_lost)
         del changes
         with self._log.at_rest():
             self._is_reading = bool(self._pending)
@@ -197,6 +200,22 @@ class ChangeFeed:
                 return True
             self._thread = None
             return False
+
+    def _tell(self, watch: Watch, changes: list[Change], is_lost: bool) -> None:
+        """Tell one watcher; a fault of ours in it costs that one its place, and not the others."""
+        try:
+            if is_lost:
+                watch.watcher.lost()
+            elif changes:
+                watch.watcher.changed(changes)
+            watch.watcher.tick()
+        except Exception:  # the thread must outlive what it calls
+            _logger.exception("A reader of changes failed")
+            try:
+                watch.watcher.lost()
+            except Exception:
+                _logger.exception("A reader of changes could not go on")
+                self.forget(watch)
 
     @property
     def poll_s(self) -> float:

@@ -219,6 +219,40 @@ def test_a_row_that_nobody_can_find_is_an_error_and_no_guess(here: World, feed: 
         rows_of(here, change)
 
 
+class Faulty(Listener):
+    """Fails at its first change, and at a loss too if it is told so."""
+
+    def __init__(self, *, for_good: bool) -> None:
+        super().__init__()
+        self.for_good = for_good
+
+    def changed(self, changes: list[Change]) -> None:
+        if not self.changes:
+            super().changed(changes)
+            raise RuntimeError
+        super().changed(changes)
+
+    def lost(self) -> None:
+        super().lost()
+        if self.for_good:
+            raise RuntimeError
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_a_watcher_that_fails_is_told_so_and_the_others_hear_on(
+    here: World, feed: ChangeFeed, for_good: bool
+) -> None:
+    failing = Faulty(for_good=for_good)
+    feed.watch(failing).add(ALICE)
+    listener, _ = watching(feed, ALICE)
+    here.insert(1)
+    failing.wait(lambda: failing.losses == 1)
+    listener.count(1)
+    here.insert(2)
+    listener.count(2)
+    assert len(failing.changes) == (1 if for_good else 2)
+
+
 def test_the_thread_is_there_only_while_somebody_watches(here: World, feed: ChangeFeed) -> None:
     assert "kalam-live" not in thread_names()
     listener, watch = watching(feed, ALICE, ALICE)
