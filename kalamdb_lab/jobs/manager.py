@@ -34,6 +34,9 @@ _OTHERS_S: Final = 0.015
 _OWN_S: Final = 0.25
 """How often who waits for a job of this process looks, if it is not told of anything."""
 
+_AT_EXIT_S: Final = 5.0
+"""How long a process that did not close its databases works on before it ends."""
+
 _managers: weakref.WeakSet[JobManager] = weakref.WeakSet()
 
 
@@ -328,7 +331,7 @@ class JobManager:
         """
         return self._queue.release_abandoned()
 
-    def close(self, *, is_interrupted: bool = False) -> None:
+    def close(self, *, is_interrupted: bool = False, patience_s: float | None = None) -> None:
         """Finish the jobs that this process made, and end the threads.
 
         While jobs are paused, waiting ones are left to who opens the database next; so they are
@@ -338,12 +341,14 @@ class JobManager:
         ----------
         is_interrupted : bool
             The user interrupted the closing already.
+        patience_s : float, optional
+            What runs longer than this is cancelled, too; by default it may take its time.
         """
         _managers.discard(self)
         if self._workers.is_inherited:
             return  # threads that were not forked may hold any lock
         try:
-            self._workers.close(by=ROOT_USER, is_interrupted=is_interrupted)
+            self._workers.close(by=ROOT_USER, is_interrupted=is_interrupted, patience_s=patience_s)
         finally:
             with suppress(KalamError):
                 self._queue.write_ends(wait_s=1.0)
@@ -362,4 +367,4 @@ def _close_all() -> None:
     # Who forgot to close finds work done all the same, and no job failed at the next opening.
     for manager in list(_managers):
         with suppress(Exception, KeyboardInterrupt):
-            manager.close()
+            manager.close(patience_s=_AT_EXIT_S)

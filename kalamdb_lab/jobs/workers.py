@@ -337,16 +337,21 @@ class Workers:
 
     # --- ending -------------------------------------------------------------------------------
 
-    def close(self, *, by: str, is_interrupted: bool = False) -> None:
+    def close(
+        self, *, by: str, is_interrupted: bool = False, patience_s: float | None = None
+    ) -> None:
         """Run what this opening has made to its end, and let the threads end.
 
         While it is paused, what waits stays waiting, for who opens the database next. An
-        interrupt of the user, now or before, cancels what runs, and leaves what waits.
+        interrupt of the user, now or before, cancels what runs, and leaves what waits; so does
+        the end of the patience.
         """
         if is_interrupted:
             self._stop_all(by)
         try:
-            self._drain()
+            if not self._drain(patience_s):
+                self._stop_all(by)
+                self._drain(patience_s)
         except KeyboardInterrupt:
             self._stop_all(by)
             self._drain()
@@ -357,7 +362,9 @@ class Workers:
             self._is_paused = True
             self._ended_by = by  # which also stops what a thread takes just now
 
-    def _drain(self) -> None:
+    def _drain(self, patience_s: float | None = None) -> bool:
+        """Wait until all is done that is to be done; return False if that takes too long."""
+        until_s = None if patience_s is None else time.monotonic() + patience_s
         with self.changed:
             self._is_ending = True
             self._calls += 1
@@ -365,16 +372,16 @@ class Workers:
         with suppress(KalamError):
             while self._has_work():
                 self.call()
-                with self.changed:
-                    while self._threads and (self._running or self._later):
-                        self.changed.wait(_STEP_S)
-                    threads = list(self._threads)
-                for thread in threads:
-                    thread.join()
+                if not self._joined(until_s):
+                    return False
+        return self._joined(until_s)
+
+    def _joined(self, until_s: float | None) -> bool:
         with self.changed:
             threads = list(self._threads)
         for thread in threads:
-            thread.join()
+            thread.join(None if until_s is None else max(until_s - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in threads)
 
     def _has_work(self) -> bool:
         with self.changed:

@@ -58,7 +58,7 @@ class Place {
     holder.append(this.root);
     this.set = 0; // out of the page it forgot how far it was scrolled
     const refocus = () => document.activeElement === document.body && focus?.focus({ preventScroll: true });
-    requestAnimationFrame(() => (this.settle(), refocus())); // by now the holder is in the page
+    for (const wait of [setTimeout, requestAnimationFrame]) wait(() => (this.settle(), refocus())); // holder is in the page
   }
   settle() {
     if (this.state && this.root.isConnected) this.move(this.top);

@@ -299,24 +299,23 @@ class LiveView:
 
     def _send_frame(self, now: float) -> None:
         self._arrange()
-        *others, frame = self._screen.messages()
+        messages = self._screen.messages()
         done = time.monotonic()
         if not self.is_paused:
             self._is_lagging = self._late_since is not None and done - self._late_since > _LAG_S
             self._late_since = None
             self._screen.forget_marks()
-        for message in others:
+        messages[-1]["state"] = self._state()
+        for message in messages:
             self._send(message)
-        self._send({**frame, "state": self._state()})
-        self._next_frame = now + max(FRAME_S, 2 * (time.monotonic() - now))
+        sent = time.monotonic()
+        self._next_frame = max(sent + FRAME_S, now + 2 * (sent - now))
 
     def _state(self) -> dict[str, Any]:
         word = "paused" if self.is_paused else "lagging" if self._is_lagging else "live"
-        if self.ended is not None:
-            word = "ended"
         age_s = None if self._event_at is None else time.monotonic() - self._event_at
         return self._screen.counts() | {
-            "word": word,
+            "word": word if self.ended is None else "ended",
             "why": "" if self.ended in (None, _STOPPED) else self.ended,
             "ended_at": self._ended_at,
             "note": self._note,
@@ -345,7 +344,9 @@ class LiveView:
 
     def _obey(self, content: dict[str, Any]) -> None:
         screen = self._screen
-        self._is_stale |= content.get("kind") in ("sort", "filter", "pause")  # the picture is
+        if content.get("kind") in ("sort", "filter", "pause"):
+            # A page draws itself anew when the picture does: not while the reader is at it.
+            self._is_stale, self._next_picture = True, time.monotonic() + _PICTURE_S
         match content:
             case {"kind": "window", "view": str(view), "first": int(first), "count": int(count)}:
                 screen.look(view, first, count, is_new=bool(content.get("hello")))
@@ -367,12 +368,11 @@ class LiveView:
             row, act = self._screen.row_named(name), self._screen.manner.act
         if act is None or row is None:
             return
-        note = ""
         try:
             act(row)
+            self.say("")
         except KalamError as error:
-            note = str(error)
-        self.say(note)
+            self.say(str(error))
 
     # --- the picture ------------------------------------------------------------------------------
 

@@ -13,14 +13,8 @@ import pytest
 # Test files are not importable under importlib mode; what they share stands beside them.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from jupyter_pages import (
-    CHROMIUM_FLAGS,
-    FrontEnd,
-    Jupyter,
-    JupyterServer,
-    NotebookPage,
-    OpenNotebook,
-)
+from jupyter_pages import FrontEnd, Jupyter, NotebookPage, OpenNotebook
+from jupyter_server import CHROMIUM_FLAGS, JupyterServer
 from playwright.sync_api import Browser, expect, sync_playwright
 
 expect.set_options(timeout=20_000)

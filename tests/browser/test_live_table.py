@@ -121,8 +121,7 @@ def test_renewing_what_is_saved_keeps_place_and_focus(board: NotebookPage) -> No
         "    live.wait(rows=1)\n"
         "threading.Timer(1, renew).start()"
     )
-    grid.focus()
-    board.page.keyboard.press("End")
+    grid.press("End")
     expect_row(output, 39, "39", "UA", "dest 39", "1.5")
     board.evaluate("() => { document.querySelector('.kalam-grid').parentNode.id = 'first'; }")
     board.page.wait_for_function("() => !document.getElementById('first')")
@@ -171,10 +170,9 @@ def million(jupyter: Jupyter) -> Iterator[NotebookPage]:
 def test_a_million_rows_are_scrolled_to_the_end_and_back(million: NotebookPage) -> None:
     output, page = million.output(0), million.page
     grid = output.get_by_role("grid")
-    grid.focus()
-    page.keyboard.press("End")
+    grid.press("End")
     expect_row(output, 999_999, "999999", "UA")
-    page.keyboard.press("PageUp")
+    grid.press("PageUp")
     expect(output.locator(".kg-at")).to_have_attribute("aria-rowindex", "999988")
     grid.evaluate("pane => { pane.scrollTop = pane.scrollHeight / 2; }")
     page.wait_for_function(
@@ -189,18 +187,16 @@ def test_a_million_rows_are_scrolled_to_the_end_and_back(million: NotebookPage) 
     )
     rows = output.locator(".kg-body > .kg-row").count()
     assert rows < 60  # the rest is not in the page
-    grid.focus()
-    page.keyboard.press("Home")
+    grid.press("Home")
     expect_row(output, 0, "0", "UA", "dest 0", "0.0")
 
 
 def test_a_million_rows_are_sorted_and_filtered_in_the_kernel(million: NotebookPage) -> None:
     output = million.output(0)
     header = column(output, "delay")
-    header.focus()
-    million.page.keyboard.press("Enter")
+    header.press("Enter")
     expect(header).to_have_attribute("aria-sort", "ascending")
-    million.page.keyboard.press("Enter")
+    header.press("Enter")
     expect(header).to_have_attribute("aria-sort", "descending")
     expect_row(output, 0, "999", "UA", "dest 22", "99.9")
     box = output.get_by_role("searchbox")

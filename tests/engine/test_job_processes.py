@@ -103,11 +103,32 @@ jobs.start({JobKind.COMPACT: work})
 running = [s.execute(f"STORAGE COMPACT TABLE {name}").rows()[0][0] for name in "tu"]
 began.wait()
 waiting = s.execute("STORAGE FLUSH TABLE t").rows()[0][0]
+say(*running, waiting)
+def tell_when_it_closes():
+    with jobs._workers.changed:
+        jobs._workers.changed.wait_for(lambda: jobs._workers.is_ending)
+    say("closing")
+threading.Thread(target=tell_when_it_closes).start()
 try:
-    say(*running, waiting)
     db.close()
 except KeyboardInterrupt:
     say("interrupted", [t.name for t in threading.enumerate() if t.name.startswith("kalam-job")])
+"""
+)
+
+UNENDING = (
+    HEAD
+    + """
+from kalamdb_lab.jobs import manager
+manager._AT_EXIT_S = 0.5
+began = threading.Event()
+def work(job, run):
+    began.set()
+    while True:
+        run.check()
+jobs.start({JobKind.COMPACT: work})
+say(s.execute("STORAGE COMPACT TABLE t").rows()[0][0])
+began.wait()
 """
 )
 
@@ -290,6 +311,7 @@ def test_a_flush_whose_process_is_killed_is_failed_and_done_once_by_the_next(
 def test_an_interrupt_of_closing_cancels_what_runs_and_leaves_what_waits(path: Path) -> None:
     with python(CLOSER, path) as other:
         *running, waiting = line_of(other).split()
+        assert line_of(other) == "closing"
         other.send_signal(signal.SIGINT)
         assert line_of(other) == "interrupted []"
     with kalam.open(path) as db:
@@ -305,6 +327,14 @@ def test_a_script_that_forgets_to_close_has_its_jobs_done(path: Path) -> None:
         assert other.wait(PATIENCE_S) == 0
     with kalam.open(path) as db:
         assert db.jobs.wait(job_id, timeout=PATIENCE_S).message == "Flushed 2 rows into 1 segment"
+
+
+def test_a_script_that_forgets_to_close_does_not_wait_for_ever(path: Path) -> None:
+    with python(UNENDING, path) as other:
+        job_id = line_of(other)
+        assert other.wait(PATIENCE_S) == 0
+    with kalam.open(path) as db:
+        assert db.jobs.wait(job_id).message == "Cancelled by 'root'"
 
 
 def test_a_script_that_forgets_to_close_ends_with_no_thread_at_work(path: Path) -> None:

@@ -17,7 +17,7 @@ from subscribed import SOON, TRACKS, ids, nexts
 
 from kalamdb_lab import KalamError
 from kalamdb_lab.engine.session import Session
-from kalamdb_lab.live import event_queue, hub
+from kalamdb_lab.live import event_queue, hub, manager
 from kalamdb_lab.live.event_queue import EventQueue
 from kalamdb_lab.live.results import LiveResult
 
@@ -218,6 +218,7 @@ def test_of_one_change_no_more_rows_wait_than_a_bound(
 
     monkeypatch.setattr(changes, "_CHUNK_ROWS", 4_000)
     monkeypatch.setattr(event_queue, "_MOST_OF_ONE_CHANGE", 15_000)
+    monkeypatch.setattr(manager, "_PATIENCE_S", 3600.0)
     subscription = mia.subscribe("SUBSCRIBE TO tracks")
     mia.insert("tracks", [{"id": at, "genre": "jz", "seconds": 1} for at in range(30_000)])
     until(lambda: not subscription.is_open)
