@@ -18,6 +18,7 @@ from kalamdb_lab.errors import (
     ConflictError,
     InterruptedStatementError,
     KalamError,
+    NotSupportedError,
     StorageError,
 )
 from kalamdb_lab.live.aggregates import AggregateState, TooManyGroups, Unsure
@@ -268,8 +269,9 @@ class Evaluator:
             match scan.relation.key:
                 case TableRef(table_key=table_key):
                     wanted.add(request.context.partition(self._table(table_key)))
-                case AllScopesRef(table_key=table_key):
-                    wanted.add(table_key)
+                case AllScopesRef():
+                    # Each use leaves a row in the audit log, and this one would be used for ever.
+                    raise NotSupportedError("all_users() is not supported in a live query")
                 case RegisteredRef():
                     self.polls = True
                 case DerivedRef(name=name):
@@ -337,28 +339,19 @@ class Evaluator:
         times = []
         with self._log.at_newest():
             for _, scan in plan.requests:
-                match scan.relation.key:
-                    case TableRef(table_key=key) | AllScopesRef(table_key=key):
-                        table = self._catalog.table_by_key(key)
-                        if table is None or table.kind is not TableKind.STREAM:
-                            continue
-                        for partition in self._partitions(scan.relation.key, table, context):
-                            ttl_us = (table.options.ttl_seconds or 0) * 1_000_000
-                            living = (
-                                at_us + ttl_us
-                                for _, _, at_us in self._log.partition(partition).entries
-                                if at_us + ttl_us > context.now_us
-                            )
-                            times += [next(living, None)]
+                if not isinstance(scan.relation.key, TableRef):
+                    continue
+                table = self._catalog.table_by_key(scan.relation.key.table_key)
+                if table is None or table.kind is not TableKind.STREAM:
+                    continue
+                ttl_us = (table.options.ttl_seconds or 0) * 1_000_000
+                living = (
+                    at_us + ttl_us
+                    for _, _, at_us in self._log.partition(context.partition(table)).entries
+                    if at_us + ttl_us > context.now_us
+                )
+                times += [next(living, None)]
         return min((at_us for at_us in times if at_us is not None), default=None)
-
-    def _partitions(
-        self, key: object, table: TableDef, context: ExecutionContext
-    ) -> list[PartitionKey]:
-        if isinstance(key, AllScopesRef):
-            scopes = self._log.scopes(table.table_key)
-            return [PartitionKey(table.table_key, scope) for scope in scopes]
-        return [context.partition(table)]
 
 
 def _means_the_same(plan: Plan, other: Plan) -> bool:
