@@ -84,7 +84,8 @@ def measure(scale: Scale, folder: Path) -> list[Finding]:
     if chromium is None:
         return [Skipped("a live table in a page", "there is no Chromium here")]
     sys.path.insert(0, str(BROWSER))
-    from jupyter_pages import CHROMIUM_FLAGS, Jupyter, JupyterServer
+    from jupyter_pages import Jupyter
+    from jupyter_server import CHROMIUM_FLAGS, JupyterServer
     from playwright.sync_api import sync_playwright
 
     seconds = scale.of(3, 60)
