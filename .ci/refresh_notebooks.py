@@ -34,6 +34,9 @@ def refresh(path: Path) -> None:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:02}"  # or every run would change every cell
         cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", ()):
+            # It names what only the kernel of this run had; readers see the HTML beside it.
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     nbformat.validate(notebook)
     nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
 
