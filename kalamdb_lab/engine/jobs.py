@@ -9,7 +9,12 @@ from typing import TypeAlias, TypeVar
 from kalamdb_lab.authorization.gateway import authorize_kind
 from kalamdb_lab.engine.app_context import AppContext
 from kalamdb_lab.engine.session import living_role
-from kalamdb_lab.errors import ClosedError, NotFoundError, PermissionDeniedError
+from kalamdb_lab.errors import (
+    ClosedError,
+    NotFoundError,
+    ParametersError,
+    PermissionDeniedError,
+)
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.ids import DEFAULT_NAMESPACE
 from kalamdb_lab.model.jobs import Job
@@ -66,6 +71,8 @@ class DatabaseJobs:
             It is not over in time; it goes on.
         PermissionDeniedError
         """
+        if not isinstance(job_id, str):
+            raise ParametersError("A job id is a text, as STORAGE FLUSH answers it in job_id")
 
         def check(role: Role) -> None:
             if not self._may_see(self._context.jobs.job(job_id), role):

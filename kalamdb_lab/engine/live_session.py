@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kalamdb_lab.engine.pipeline import Pipeline, RequestFor, listed
+from kalamdb_lab.errors import ParametersError
 from kalamdb_lab.live.event_queue import Callback
 from kalamdb_lab.live.subscription import Subscription
 
@@ -69,6 +70,8 @@ class LiveSession:
             As for a SELECT of these rows; options in the SQL and beside it are refused.
         """
         options = {"last_rows": last_rows, "batch_size": batch_size, "from_seq": from_seq}
+        if callback is not None and not callable(callback):
+            raise ParametersError("callback must be a function that takes an event")
         with self._lock:
             queue = self._pipeline.subscribe(
                 sql, listed(params), self._request, options, self.session_id, callback

@@ -204,6 +204,11 @@ class EventQueue:
         with self._changed:
             return self._is_finished()
 
+    @property
+    def has_callback(self) -> bool:
+        """True if the events go to a callback."""
+        return self._callback is not None
+
     def take(self) -> LiveEvent | None:
         """Return the next event if there is one; rows are made into dicts here, by the reader."""
         if os.getpid() != self._pid:

@@ -166,6 +166,6 @@ class LiveResult(Following):
         self.close()
 
     def __repr__(self) -> str:
-        state = "open" if self.ended is None else self.ended
+        state = self.ended or ("open" if self.error is None else f"failing: {self.error}")
         rows = 0 if self._state is None else self._state.table.num_rows
         return f"<kalamdb_lab.LiveResult of {rows:,} rows, {self.maintenance}, {state}>"

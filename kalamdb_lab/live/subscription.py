@@ -7,6 +7,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
+from kalamdb_lab.errors import NotSupportedError
 from kalamdb_lab.live.event_queue import EventQueue
 from kalamdb_lab.live.events import LiveEvent
 from kalamdb_lab.live.scope import SubscriptionScope
@@ -65,7 +66,13 @@ class Subscription:
         -------
         LiveEvent or None
             None after the last one, or if none came in time: `is_open` tells which.
+
+        Raises
+        ------
+        NotSupportedError
+            The events go to a callback.
         """
+        self._refuse_callback()
         deadline_s = None if timeout is None else time.monotonic() + timeout
         while True:
             event = self._queue.take()
@@ -93,6 +100,7 @@ class Subscription:
     async def __anext__(self) -> LiveEvent:
         import asyncio
 
+        self._refuse_callback()
         loop = asyncio.get_running_loop()
         while True:
             if self._queue.next_rows > _QUICK_ROWS:
@@ -114,6 +122,12 @@ class Subscription:
                     await ready.wait()
                 finally:
                     self._queue.forget_call(wake)
+
+    def _refuse_callback(self) -> None:
+        if self._queue.has_callback:
+            raise NotSupportedError(
+                "The events of this subscription go to its callback; subscribe again to read them"
+            )
 
     def close(self) -> None:
         """End the subscription: its reader is told nothing more, not even ``closed``."""

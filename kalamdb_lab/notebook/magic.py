@@ -34,6 +34,7 @@ from kalamdb_lab.notebook.display import Grid, Line, Look, show
 from kalamdb_lab.notebook.failures import Place, shorten
 from kalamdb_lab.notebook.history import mask_history
 from kalamdb_lab.notebook.settings import project_settings
+from kalamdb_lab.notebook.shown_views import ShownViews
 from kalamdb_lab.notebook.source import Source, Use, use_of_value
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class KalamMagic(Magics):
         super().__init__(shell)
         self._opened: Connections | None = None
         self._latest: tuple[Answer, Look] | None = None
+        self._views = ShownViews()
         self._saved: Snippets | None = None
         self.completion = Completion(self)
         self.matcher = self.completion.matcher()
@@ -215,8 +217,9 @@ class KalamMagic(Magics):
             if parsed.debug is not None:
                 self.debug = parsed.debug
             if parsed.command is not None:
+                self._views.begin(self.shell)
                 view = Commands(self).run(parsed)
-                return None if view is None else self._given(view, parsed, use_of_value())
+                return None if view is None else self._live(view, parsed, use_of_value())
             found = source.statements(parsed.sql_start)
             if not found and not source.is_cell:
                 Commands(self).options_alone(parsed)
@@ -248,7 +251,8 @@ class KalamMagic(Magics):
             place = Place(*place_of(source.text, statement.start), number, len(found))
             with self._placed_errors(source, place):
                 if parsed.is_live:
-                    return self._given(runner.live(statement), parsed, use)
+                    self._views.begin(self.shell)
+                    return self._live(runner.live(statement), parsed, use)
                 saved = None if parsed.save is None else runner.save_name(statement)
                 answer = runner.answer(statement, limit)
                 if saved is not None:
@@ -275,6 +279,12 @@ class KalamMagic(Magics):
             has_front_end=getattr(self.shell, "kernel", None) is not None,
             shows_progress=self.show_progress,
         )
+
+    def _live(self, view: Any, parsed: CommandLine, use: Use) -> Any:
+        """Return a live view as `_given` does; the next run of its cell ends one that is shown."""
+        if parsed.target is None and use is not Use.KEPT:
+            self._views.add(self.shell, view)
+        return self._given(view, parsed, use)
 
     def _given(self, value: Any, parsed: CommandLine, use: Use) -> Any:
         """Return what Python code is given; a view that code drops is shown before."""

@@ -10,7 +10,7 @@ import pytest
 from job_runs import PATIENCE_S, log_of, manager, put, running, submit
 
 import kalamdb_lab as kalam
-from kalamdb_lab import FakeClock
+from kalamdb_lab import FakeClock, KalamError
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.errors import ClosedError, NotFoundError, PermissionDeniedError
 from kalamdb_lab.model.jobs import JobStatus
@@ -150,3 +150,13 @@ def test_db_jobs_shows_what_show_jobs_would(
         "WHERE action = 'SHOW_JOBS' AND actor_user_id = 'mia'"
     ).rows()
     assert refusals[-3:] == [("mia", "SHOW_JOBS", "refused")] * 3
+
+
+def test_a_job_is_waited_for_by_its_id(fresh: Any) -> None:
+    s = fresh.session()
+    s.execute("CREATE TABLE waited (id INT PRIMARY KEY)")
+    result = s.execute("STORAGE FLUSH TABLE waited")
+    with pytest.raises(KalamError, match="A job id is a text, as STORAGE FLUSH answers it"):
+        fresh.database.jobs.wait(result)
+    job = fresh.database.jobs.wait(result.rows()[0][0], timeout=PATIENCE_S)
+    assert job.status is JobStatus.COMPLETED

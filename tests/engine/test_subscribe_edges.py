@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from kalamdb_lab import KalamError
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.live import event_queue, hub, manager
 from kalamdb_lab.live.event_queue import EventQueue
+from kalamdb_lab.live.events import LiveEvent
 from kalamdb_lab.live.results import LiveResult
 
 
@@ -306,3 +308,22 @@ def test_the_interpreter_ends_at_once_with_subscriptions_left_open(tmp_path: Pat
         )
         out, err = begun.communicate(timeout=60)
         assert (begun.returncode, out, err) == (0, "initial\nend\n", "")
+
+
+# --- callbacks --------------------------------------------------------------------------------
+
+
+def test_what_a_callback_gets_nobody_else_reads(mia: Session, tracks: None) -> None:
+    told: queue.SimpleQueue[LiveEvent] = queue.SimpleQueue()
+    subscription = mia.subscribe("SUBSCRIBE TO tracks", callback=told.put)
+    with pytest.raises(KalamError, match="go to its callback; subscribe again to read them"):
+        subscription.next(timeout=0)
+    with pytest.raises(KalamError, match="go to its callback"):
+        list(subscription)
+    assert told.get(timeout=SOON).kind == "initial"
+    subscription.close()
+
+
+def test_a_callback_is_a_function(mia: Session, tracks: None) -> None:
+    with pytest.raises(KalamError, match=r"^callback must be a function that takes an event$"):
+        mia.subscribe("SUBSCRIBE TO tracks", callback=3)  # type: ignore[arg-type]

@@ -84,6 +84,7 @@ def test_a_query_that_fails_on_the_new_rows_says_so_and_goes_on(root: Session) -
     with pytest.raises(KalamError) as refused:
         root.execute(live.query)
     assert str(failed.error) == str(refused.value)
+    assert f"failing: {refused.value}" in repr(live)
     assert live.is_open
     root.execute("UPDATE tracks SET title = '12' WHERE id = 3")
     good = next(told)

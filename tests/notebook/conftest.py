@@ -87,6 +87,14 @@ class Kernel:
     def send(self, code: str, *, store_history: bool = True) -> str:
         return str(self._client.execute(code, store_history=store_history))
 
+    def run_cell(self, cell_id: str, code: str) -> Cell:
+        """Run a cell that has an id, as JupyterLab and Notebook 7 tell it."""
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
+        session = self._client.session
+        message = session.msg("execute_request", content, metadata={"cellId": cell_id})
+        self._client.shell_channel.send(message)
+        return self.answer(message["header"]["msg_id"])
+
     def interrupt(self) -> None:
         self._manager.interrupt_kernel()
 

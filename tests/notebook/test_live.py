@@ -143,3 +143,37 @@ def test_each_that_a_cell_shows_stays_live_until_reset(kernel: Kernel) -> None:
             assert time.monotonic() < until
     finally:
         kernel.show("%kalam close other\n%kalam @lab")
+
+
+OPEN = "[row[0] for row in root.execute('SELECT live_id FROM system.live_queries').rows()]"
+
+
+@pytest.fixture
+def listed(lab: Kernel) -> Kernel:
+    """A session that lists what is live."""
+    lab.show("from kalamdb_lab.notebook.extension import current_session")
+    lab.show("root = current_session()")
+    return lab
+
+
+@pytest.mark.parametrize("code", ["%%kalam --live\nSELECT id FROM tides", "%kalam jobs"])
+def test_a_cell_that_runs_again_ends_what_it_showed(listed: Kernel, code: str) -> None:
+    others = listed.value(OPEN)
+    for _ in range(3):
+        assert listed.run_cell(f"{code} 1", code).error == []
+    (first,) = [live_id for live_id in listed.value(OPEN) if live_id not in others]
+    listed.run_cell(f"{code} 2", code)
+    now = listed.value(OPEN)
+    assert first in now, "another cell ends nothing of this one"
+    assert len(now) == len(others) + 2
+
+
+def test_two_views_of_one_run_stay_and_one_that_code_keeps_too(listed: Kernel) -> None:
+    others = listed.value(OPEN)
+    both = "%kalam --live SELECT id FROM tides\nheld = %kalam --live SELECT height FROM tides"
+    listed.run_cell("three", both)
+    assert len(listed.value(OPEN)) == len(others) + 2
+    listed.run_cell("three", "%kalam --live SELECT 1 AS one FROM tides")
+    assert len(listed.value(OPEN)) == len(others) + 2
+    assert listed.value("held.is_open") is True
+    listed.show("held.stop()")
