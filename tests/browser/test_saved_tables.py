@@ -14,14 +14,14 @@ OPEN = """
 import kalamdb_lab as kalam
 from IPython.display import display
 %load_ext kalamdb_lab
-%kalam connect {name}.kalam
+%kalam open {name}.kalam
 """
 TABLE = """%%kalam
-CREATE NAMESPACE IF NOT EXISTS port; USE port;
-CREATE SHARED TABLE IF NOT EXISTS departures (id BIGINT PRIMARY KEY, dest TEXT);
-INSERT INTO departures SELECT range, 'dest ' || range FROM range(3)
+CREATE NAMESPACE port;
+CREATE SHARED TABLE port.departures (id BIGINT PRIMARY KEY, dest TEXT);
+INSERT INTO port.departures SELECT range, 'dest ' || range FROM range(3)
 """
-LIVE = "%%kalam --live\nSELECT * FROM departures ORDER BY id"
+LIVE = "%%kalam --live\nSELECT * FROM port.departures ORDER BY id"
 JOBS = "%kalam jobs"
 # Another package's widget, with its own HTML beside it.
 FOREIGN = """import ipywidgets
@@ -76,18 +76,17 @@ def test_running_the_cell_again_makes_the_table_live(saved: NotebookPage) -> Non
     saved.reload()
     expect_last_state(saved.outputs(2), "dest 2")
     saved.run_cell(0)
-    saved.run_cell(1)
     saved.run_cell(2)
     expect(saved.outputs(2).get_by_role("grid")).to_be_visible()
     expect(saved.outputs(2)).not_to_contain_text(NOTE)
-    saved.execute("%%kalam\nINSERT INTO departures VALUES (7, 'Nome')")
+    saved.execute("%%kalam\nINSERT INTO port.departures VALUES (7, 'Nome')")
     expect(saved.outputs(2).get_by_role("gridcell", name="Nome")).to_be_visible()
 
 
 def test_a_kernel_that_goes_on_keeps_the_table_live(saved: NotebookPage) -> None:
     saved.reload()
     expect(saved.outputs(2).get_by_role("grid")).to_be_visible()
-    saved.execute("%%kalam\nINSERT INTO departures VALUES (7, 'Nome')")
+    saved.execute("%%kalam\nINSERT INTO port.departures VALUES (7, 'Nome')")
     expect(saved.outputs(2).get_by_role("gridcell", name="Nome")).to_be_visible()
     expect(saved.outputs(2)).not_to_contain_text(NOTE)
 

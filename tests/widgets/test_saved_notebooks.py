@@ -107,11 +107,14 @@ def test_monitors_leave_tables_too(tmp_path: Path) -> None:
         "jobs = widgets.jobs(root)\njobs",
         "explorer = widgets.system(root)\nexplorer",
         "job = root.execute('STORAGE FLUSH TABLE fruit').rows()[0][0]\n"
-        "_ = db.jobs.wait(job, timeout=20)\njobs.wait(rows=1, timeout=20)\njobs.stop(); explorer.stop()",
+        "_ = db.jobs.wait(job, timeout=20)\n"
+        "while jobs.snapshot()['status'].to_pylist() != ['completed']:\n"
+        "    assert jobs.wait(timeout=20)\n"
+        "jobs.stop(); explorer.stop()",
     )
     jobs, explorer = (cell.outputs[0]["data"]["text/html"] for cell in done.cells[1:3])
     assert "<td>default.fruit</td>" in jobs
-    assert "<td>100%</td>" in jobs or "running" in jobs
+    assert "<td>100%</td>" in jobs
     assert "cancel" not in jobs
     assert "<td>fruit</td>" in explorer
 

@@ -2,8 +2,12 @@
 // hand and needs no build: it brings no modules of its own and uses the application's.
 (() => {
   "use strict";
-  const SHARED = ["@codemirror/language", "@codemirror/state", "@jupyterlab/codemirror"];
-  // Browsers keep these files for a year. Their address in package.json ends in a hash of both.
+  // The files of the plugins, and the packages of the application that each is given.
+  const PLUGINS = {
+    highlighting: ["@codemirror/language", "@codemirror/state", "@jupyterlab/codemirror"],
+    saved_tables: ["@jupyterlab/notebook"],
+  };
+  // Browsers keep these files for a year. Their address in package.json ends in a hash of all.
   const { search } = new URL(document.currentScript.src);
   let shared;
 
@@ -33,12 +37,16 @@
     },
     async get(module) {
       if (module !== "./extension") throw new Error(`kalamdb-lab has no ${module}`);
-      const [highlighting, ...packages] = await Promise.all([
-        import(`./highlighting.js${search}`),
-        ...SHARED.map(load),
-      ]);
-      const plugin = highlighting.plugin(...packages);
-      return () => ({ __esModule: true, default: plugin });
+      const plugins = await Promise.all(
+        Object.entries(PLUGINS).map(async ([file, names]) => {
+          const [script, ...packages] = await Promise.all([
+            import(`./${file}.js${search}`),
+            ...names.map(load),
+          ]);
+          return script.plugin(...packages);
+        }),
+      );
+      return () => ({ __esModule: true, default: plugins });
     },
   };
 })();
