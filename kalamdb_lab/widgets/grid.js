@@ -18,11 +18,10 @@ class Place {
   id = `kg${Math.random().toString(36).slice(2)}`;
   rows = new Map(); // position -> {cells, name, mark}
   shown = new Map(); // name -> element
-  columns = []; widths = []; state = null; total = 0; top = 0; at = -1; heard = Date.now(); lonely = 0;
+  columns = []; widths = []; state = null; total = 0; top = 0; at = -1; heard = Date.now(); lonely = 0; tries = 0;
   constructor(model) {
     this.model = model;
-    const marks = { "data-lm-suppress-shortcuts": "true", "data-fading": model.get("fading") };
-    this.root = make("div", "kalam-grid", null, marks);
+    this.root = make("div", "kalam-grid", null, { "data-lm-suppress-shortcuts": "true", "data-fading": model.get("fading") });
     const bar = make("div", "kg-bar", this.root);
     this.word = make("span", "kg-state", bar, { role: "status" });
     this.age = make("span", "kg-age", bar);
@@ -50,7 +49,7 @@ class Place {
     this.root.addEventListener("focusin", ({ target }) => (this.focus = target));
     this.root.addEventListener("focusout", () => queueMicrotask(() => this.root.isConnected && (this.focus = null)));
     new ResizeObserver(() => this.settle()).observe(this.pane);
-    this.clock = setInterval(() => this.tell(), 500);
+    this.clock = setInterval(() => (this.tell(), this.again()), 500);
   }
   // Outputs are drawn anew whenever what they save is renewed: the grid then moves over as it is.
   attach(holder) {
@@ -62,7 +61,7 @@ class Place {
   }
   settle() {
     if (this.state && this.root.isConnected) this.move(this.top);
-    this.ask(!this.state);
+    this.ask(!this.columns.length); // beats of the kernel come unasked, and have no header
   }
   get isLoose() { return !this.root.isConnected && !this.root.closest(".jp-OutputArea-output"); }
   // --- what the kernel says
@@ -70,13 +69,12 @@ class Place {
     Object.assign(this, { heard: Date.now(), lost: false });
     if (kind === "header" && JSON.stringify(columns) !== JSON.stringify(this.columns)) this.header(columns);
     if (state) this.told(state);
-    if (slices?.[this.id]) this.fill(version, slices[this.id]);
+    if (slices?.[this.id] && this.columns.length) this.fill(version, slices[this.id]);
     if (state) this.tell();
   }
   header(columns) {
     this.widths = (this.columns = columns).map(({ name, look }) => Math.max({ bar: 20, button: 11 }[look] ?? 6, Math.min(44, name.length + 4)));
-    for (const node of [this.head, this.body]) node.replaceChildren();
-    for (const old of [this.rows, this.shown]) old.clear();
+    for (const old of [this.rows, this.shown]) this.head.replaceChildren(), this.body.replaceChildren(), old.clear();
     columns.forEach(({ name, type, right, sorts }, at) => {
       const cell = make("div", `kg-cell${right ? " kg-right" : ""}`, this.head, { role: "columnheader", title: `${name} ${type}` });
       Object.assign(cell, { textContent: name, onclick: () => sorts && this.sort(at) });
@@ -155,7 +153,7 @@ class Place {
     const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     for (const [key, node] of [...this.shown].filter(([key]) => !used.has(key))) {
       if (isCalm || !gone.has(key.replace(/'+$/, ""))) node.remove();
-      else node.className = "kg-row kg-del"; // until it has faded
+      else node.replaceChildren(), (node.className = "kg-row kg-del"); // a flash behind the row that takes its place
     }
     this.shown = used;
     this.ask();
@@ -188,10 +186,8 @@ class Place {
     put(this.word, word + ({ ended, paused: ` · +${number(state.waiting)} waiting` }[word] ?? ""));
     put(this.age, state.age_ms === null ? "" : ago(Math.max(0, state.age_ms + Date.now() - this.heard)));
     put(this.note, state.note);
-    const of = state.filter ? `${number(state.shown)} of ` : "";
-    put(this.count, `${of}${number(state.all)} row${state.all === 1 ? "" : "s"}`);
-    if (this.button) this.button.disabled = word === "ended" || isGone;
-    if (this.button) put(this.button, state.word === "paused" ? "Resume" : "Pause");
+    put(this.count, state.count);
+    if (this.button) (this.button.disabled = word === "ended" || isGone), put(this.button, state.word === "paused" ? "Resume" : "Pause");
   }
   // --- what the reader does
   ask(hello = false) {
@@ -200,8 +196,13 @@ class Place {
     if (!this.root.isConnected || (isNear && !hello)) return;
     this.asked = { first, count };
     this.hello ||= hello;
-    const send = () => this.model.send({ kind: "window", view: this.id, ...this.asked, hello: !!this.hello });
-    this.timer ||= setTimeout(() => (send(), (this.timer = this.hello = 0)), 50);
+    const send = (hello) => ((this.timer = this.hello = 0), this.model.send({ kind: "window", view: this.id, ...this.asked, hello }));
+    this.timer ||= setTimeout(() => send(!!this.hello), 50); // no timer remains where sending throws
+  }
+  again() { // what was lost on the way is asked for until it comes: each second, later each ten
+    const isBare = !this.columns.length || (this.total && !this.rows.has(Math.floor(this.top / ROW)));
+    this.tries = isBare && !this.lost ? this.tries + 1 : 0;
+    if (this.tries && this.tries % (this.tries < 40 ? 2 : 20) === 0) this.ask(true);
   }
   sort(at) {
     const [column, isDown] = this.state?.sort ?? [], isSame = column === at;
@@ -225,8 +226,7 @@ class Place {
   click({ target }) {
     const node = target.closest(".kg-row"), button = target.closest(".kg-press");
     if (!node?.row) return; // beside the rows
-    if (button) this.model.send({ kind: "press", name: node.row.name });
-    if (button) (button.disabled = true), setTimeout(() => (button.disabled = false), 2000);
+    if (button) this.model.send({ kind: "press", name: node.row.name }), (button.disabled = true), setTimeout(() => (button.disabled = false), 2000);
     this.at = Number(node.getAttribute("aria-rowindex")) - 2;
     this.draw();
   }

@@ -39,7 +39,7 @@ class JobMonitor(LiveTable):
     """The jobs that a user may see, newest first; made by `kalamdb_lab.widgets.jobs`.
 
     For dba and system all jobs, with a button that cancels; for service its own ones. A job
-    leaves the view ten minutes after its end.
+    leaves the view ten minutes after its end, as the view says.
     """
 
     def __init__(self, session: Session) -> None:
@@ -52,6 +52,7 @@ class JobMonitor(LiveTable):
         manner = Manner(
             word="jobs",
             looks=_LOOKS,
+            about=f"jobs of the last {FINISHED_S / 60:.0f} minutes; SHOW JOBS lists all",
             arrange=partial(shown_jobs, may_cancel=may_cancel),
             act=partial(_cancel, session) if may_cancel else None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import contextvars
 import os
 import queue
 import threading
@@ -11,6 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import ipywidgets
@@ -74,7 +76,9 @@ class LiveView:
         self._next_frame = self._next_beat = self._next_picture = time.monotonic()
         self._adopt(source, manner or Manner(), is_owner=is_owner)
         self.grid.on_msg(self._on_page)
-        self._thread = threading.Thread(target=self._run, name="kalam-live-view", daemon=True)
+        self._context = contextvars.copy_context()  # of the cell, as in `WatchedRows`
+        run = partial(self._context.copy().run, self._run)
+        self._thread = threading.Thread(target=run, name="kalam-live-view", daemon=True)
         _at_work.add(self)
         self._thread.start()
 
@@ -83,7 +87,6 @@ class LiveView:
         self._rate: deque[int] = deque([0], maxlen=_SECONDS)
         self.waiting = 0
         self.is_paused = self._is_stale = self._is_lagging = False
-        self._note = ""
         self._event_at: float | None = None
         self._late_since: float | None = None
         self._token = token = object()
@@ -98,6 +101,7 @@ class LiveView:
 
         self._unwatch = source.watch(listen)  # the first call, at once, brings the present rows
         self._screen = Screen(begun[0].table, source.key, manner)
+        self._error, self._note = begun[0].error, str(begun[0].error or "")
         if begun[0].ended is not None:
             self._lose(begun[0].ended)
 
@@ -190,12 +194,9 @@ class LiveView:
             self._finish()
 
     def _due(self) -> float:
-        due = [self._next_beat]
-        if self._has_frame():
-            due.append(self._next_frame)
-        if self._is_stale and self._picture.is_shown:
-            due.append(self._next_picture)
-        return min(due)
+        frame = [self._next_frame] if self._has_frame() else []
+        picture = [self._next_picture] if self._is_stale and self._picture.is_shown else []
+        return min([self._next_beat, *frame, *picture])
 
     def _take_all(self, first: tuple[str, Any] | None = None) -> list[threading.Event]:
         settled = []
@@ -223,13 +224,11 @@ class LiveView:
         count = len(change.inserted) + len(change.updated) + change.deleted.num_rows
         self._screen.take(change, self.source.key)
         self._is_stale = True
-        self._note = "" if change.error is None else str(change.error)
+        self._error, self._note = change.error, str(change.error or "")
         self._rate[-1] += count
-        if self.is_paused:
-            self.waiting += count
+        self.waiting += count if self.is_paused else 0
         self._event_at = time.monotonic()
-        if self._late_since is None:
-            self._late_since = self._event_at
+        self._late_since = self._late_since or self._event_at
         if change.ended is not None:
             self._lose(change.ended)
 
@@ -312,7 +311,8 @@ class LiveView:
         self._next_frame = max(sent + FRAME_S, now + 2 * (sent - now))
 
     def _state(self) -> dict[str, Any]:
-        word = "paused" if self.is_paused else "lagging" if self._is_lagging else "live"
+        word = "failing" if self._error else "lagging" if self._is_lagging else "live"
+        word = "paused" if self.is_paused else word
         age_s = None if self._event_at is None else time.monotonic() - self._event_at
         return self._screen.counts() | {
             "word": word if self.ended is None else "ended",
@@ -340,7 +340,7 @@ class LiveView:
                 self._inbox.put(("page", content))
             else:
                 self._obey(content)
-                self._work(time.monotonic(), is_urgent=True)
+                self._context.copy().run(self._work, time.monotonic(), is_urgent=True)
 
     def _obey(self, content: dict[str, Any]) -> None:
         screen = self._screen

@@ -43,6 +43,10 @@ class Manner:
         Makes the shown table of the source's one, anew each second: it may tell ages.
     act : callable, optional
         Takes the row whose button was pressed; a `KalamError` of it is said in the page.
+    about : str
+        Which rows of all there are it has, where that is not all of them.
+    total : callable, optional
+        Takes how many rows the source has, and returns how many they are the first of.
     is_one_of_many : bool
         Whether the view outlives the source, as another one may take its place.
     """
@@ -51,6 +55,8 @@ class Manner:
     looks: Mapping[str, str] = field(default_factory=dict)
     arrange: Callable[[pa.Table], pa.Table] | None = None
     act: Callable[[dict[str, Any]], None] | None = None
+    about: str = ""
+    total: Callable[[int], int] | None = None
     is_one_of_many: bool = False
 
 
@@ -183,9 +189,22 @@ class Screen:
         return {
             "shown": len(self.table),
             "all": self.table.table.num_rows,
+            "count": self._count(),
             "sort": self.table.sort,
             "filter": self.table.filter,
         }
+
+    def _extent(self) -> str:
+        held = self.table.table.num_rows
+        total = held if self.manner.total is None else self.manner.total(held)
+        return f"first {held:,} of {total:,} rows" if total > held else ""
+
+    def _count(self) -> str:
+        held, extent = self.table.table.num_rows, self._extent()
+        rows = extent or f"{held:,} row{'' if held == 1 else 's'}"
+        if self.table.filter:
+            rows = f"{len(self.table):,} of {'the ' if extent else ''}{rows}"
+        return f"{rows} · {self.manner.about}" if self.manner.about else rows
 
     def picture(self, notes: Sequence[str]) -> Rows:
         """Return the first rows as a saved notebook keeps them."""
@@ -199,7 +218,8 @@ class Screen:
                 shares = [f"{share:.0%}" for share in rows.column(at).to_pylist()]
                 rows = rows.set_column(at, name, pa.array(shares, pa.string()))
         filtered = f"filter: {self.table.filter}" if self.table.filter else ""
-        return Rows(rows, len(self.table), [self.manner.word, filtered, *notes], Look())
+        said = [self.manner.word, self.manner.about, self._extent(), filtered, *notes]
+        return Rows(rows, len(self.table), said, Look())
 
 
 def _shortened(rows: pa.Table) -> pa.Table:

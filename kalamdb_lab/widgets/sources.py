@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -80,7 +82,10 @@ class WatchedRows(ABC):
         self._version = 0
         self._told = 0
         self._listeners: list[Listener] = []
-        self._thread = threading.Thread(target=self._run, name="kalam-live-rows", daemon=True)
+        # What speaks to a page does so in the name of its cell: ipykernel takes what the page sends
+        # to the subshell that spoke last, and outside a context that may be a closed page's.
+        run = partial(contextvars.copy_context().run, self._run)
+        self._thread = threading.Thread(target=run, name="kalam-live-rows", daemon=True)
         self._thread.start()
 
     def snapshot(self) -> pa.Table:

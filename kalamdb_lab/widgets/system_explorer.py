@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ class SystemExplorer(LiveTable):
     """Namespaces, tables, columns, partitions, sizes and rows; `kalamdb_lab.widgets.system`.
 
     What is seen follows the changes of the database. Rows of tables that are not of namespace
-    ``system`` are the first 10,000.
+    ``system`` are the first 10,000, and the grid says of how many.
     """
 
     def __init__(self, session: Session) -> None:
@@ -146,14 +147,45 @@ class _Panel:
             ), manner
         if what == _PARTITIONS:
             return PolledRows(session, partial(_partitions, session, table), ("user_id",)), manner
-        limit = "" if name.startswith(f"{SYSTEM_NAMESPACE}.") else f" LIMIT {_MOST_ROWS}"
-        return session.live(f"SELECT * FROM {table}{limit}"), manner
+        if name.startswith(f"{SYSTEM_NAMESPACE}."):
+            return session.live(f"SELECT * FROM {table}"), manner
+        rows = _FirstRows(session, table)
+        return rows, replace(manner, total=rows.total)
 
     def _polled(
         self, read: Callable[[], pa.Table], key: tuple[str, ...], what: str
     ) -> tuple[Source, Manner]:
         manner = Manner(word=what.lower(), is_one_of_many=True)
         return PolledRows(self._session, read, key), manner
+
+
+class _FirstRows:
+    """The first rows of a table, and a count of all that `SELECT *` would give."""
+
+    def __init__(self, session: Session, table: str) -> None:
+        self._rows = session.live(f"SELECT * FROM {table} LIMIT {_MOST_ROWS}")
+        try:
+            self._count = session.live(f"SELECT count(*) FROM {table}")
+        except BaseException:
+            self._rows.close()
+            raise
+        self.snapshot, self.watch, self.wait = (
+            self._rows.snapshot,
+            self._rows.watch,
+            self._rows.wait,
+        )
+
+    @property
+    def key(self) -> tuple[str, ...] | None:
+        return self._rows.key
+
+    def total(self, held: int) -> int:
+        """Return how many rows there are, if the view holds as many as it may."""
+        return held if held < _MOST_ROWS else int(self._count.snapshot().column(0)[0].as_py())
+
+    def close(self) -> None:
+        self._rows.close()
+        self._count.close()
 
 
 def _read(session: Session, statement: str) -> pa.Table:

@@ -34,7 +34,9 @@ def test_the_bar_of_a_job_moves_and_cancel_cancels(
     setting = MANY.format(name=f"jobs-{front_end}", users=900)
     notebook = open_notebook([setting + JOBS, FLUSH], front_end)
     notebook.run_cell(0)
-    expect(notebook.output(0).locator(".kg-count")).to_have_text("0 rows")
+    expect(notebook.output(0).locator(".kg-count")).to_have_text(
+        "0 rows · jobs of the last 10 minutes; SHOW JOBS lists all"
+    )
     notebook.evaluate(BARS)
     notebook.run_cell(1)
     output = notebook.output(0)

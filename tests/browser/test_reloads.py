@@ -22,7 +22,7 @@ SHOWN = [
     'fourth = kalam.live("SELECT dest FROM departures ORDER BY dest", session=root)\nfourth',
 ]
 # The beat of the kernel, told to a page that has asked for nothing yet, came before its question.
-EARLY_BEAT = "import kalamdb_lab.widgets.live_view as view\nview._BEAT_S = 0.01"
+EARLY_BEAT = "import kalamdb_lab.widgets.live_view as view\nview._BEAT_S = 0.1"
 
 
 def test_every_widget_has_its_rows_after_each_reload(open_notebook: OpenNotebook) -> None:

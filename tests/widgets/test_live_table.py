@@ -337,10 +337,12 @@ def test_an_error_of_the_query_is_said_and_passes(root: Session) -> None:
     page = opened(table)
     root.execute("UPDATE departures SET delay = 0 WHERE id = 1")
     page.wait(lambda: page.state["note"] != "")
+    assert page.state["word"] == "failing"
     assert table.is_open
     assert page.rows[0][0] == "1"
     root.execute("UPDATE departures SET delay = 1 WHERE id = 1")
     page.wait(lambda: page.state["note"] == "" and page.rows[0][1] == "1")
+    assert page.state["word"] == "live"
     table.stop()
 
 

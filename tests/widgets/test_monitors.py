@@ -53,6 +53,9 @@ def test_a_job_appears_moves_and_ends(db: Database, root: Session) -> None:
     monitor = jobs(root)
     page = opened(monitor)
     assert page.rows == []
+    told = "jobs of the last 10 minutes; SHOW JOBS lists all"
+    assert page.state["count"] == f"0 rows · {told}"
+    assert told in repr(monitor)
     job_id = root.execute("STORAGE FLUSH TABLE notes").rows()[0][0]
     page.wait(lambda: page.rows and column(page, "job_id") == [job_id])
     page.wait(lambda: column(page, "status") == ["completed"])
@@ -150,6 +153,22 @@ def test_columns_partitions_and_rows_of_a_table(db: Database, root: Session) -> 
     what.value = "Namespaces"
     page.wait(lambda: page.header[0]["name"] == "namespace_id" and len(page.rows) == 3)
     explorer.stop()
+
+
+def test_a_table_of_more_rows_than_are_shown_says_how_many_it_has(root: Session) -> None:
+    root.execute("INSERT INTO plans SELECT range, 'plan ' || range FROM range(10_000)")
+    explorer = system(root)
+    page = opened(explorer)
+    control(explorer, ipywidgets.Select).value = "port.plans"
+    control(explorer, ipywidgets.ToggleButtons).value = "Rows"
+    page.wait(lambda: page.state["count"] == "10,000 rows")
+    root.execute("INSERT INTO plans SELECT range, 'more' FROM range(10_000, 12_345)")
+    page.wait(lambda: page.state["count"] == "first 10,000 of 12,345 rows")
+    assert "first 10,000 of 12,345 rows" in repr(explorer)
+    page.send(kind="filter", text="id=7")
+    page.wait(lambda: page.state["count"] == "1 of the first 10,000 of 12,345 rows")
+    explorer.stop()
+    assert root.execute("SHOW LIVE QUERIES").row_count == 0
 
 
 def test_a_user_sees_definitions_and_no_rows_of_others(db: Database, root: Session) -> None:
