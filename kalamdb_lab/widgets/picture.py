@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import uuid
 from typing import Any, Final
 
@@ -40,7 +41,11 @@ class Picture:
     def renew(self, bundle: dict[str, Any]) -> None:
         """Replace what its outputs keep; from any thread, whatever cell runs."""
         if self._publisher is not None:
-            self._publisher.publish(bundle, transient={"display_id": self._display_id}, update=True)
+            # Of no cell, so of the one that runs: who runs a notebook by a program hears only that.
+            contextvars.Context().run(self._renew, bundle)
+
+    def _renew(self, bundle: dict[str, Any]) -> None:
+        self._publisher.publish(bundle, transient={"display_id": self._display_id}, update=True)
 
 
 def bundle_of(model_id: str | None, html: str, text: str) -> dict[str, Any]:

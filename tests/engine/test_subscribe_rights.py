@@ -204,7 +204,8 @@ def test_it_ends_when_it_may_not_go_on(
     do(studio)
     assert list(subscription) == [{"type": "closed", "reason": reason, "message": message}]
     assert not subscription.is_open
-    assert s.execute("SELECT count(*) FROM system.live_queries").rows() == [(0,)]
+    listed = "SELECT count(*) FROM system.live_queries WHERE live_id = ?"
+    assert s.execute(listed, [subscription.live_id]).rows() == [(0,)]
 
 
 def test_it_goes_on_when_other_columns_change(mia: Session, s: Session, tracks: None) -> None:
