@@ -336,12 +336,12 @@ def _mean(kept: _Kept, _: KalamDataType, scale: int) -> StorageValue:
     return float(np.longdouble(kept.total) / np.longdouble(kept.count * 10.0**scale))
 
 
-def _least(kept: _Kept, _: KalamDataType, __: int) -> StorageValue:
-    return kept.least  # type: ignore[no-any-return]
+def _least(kept: _Kept, _: KalamDataType, __: int) -> Any:
+    return kept.least
 
 
-def _greatest(kept: _Kept, _: KalamDataType, __: int) -> StorageValue:
-    return kept.greatest  # type: ignore[no-any-return]
+def _greatest(kept: _Kept, _: KalamDataType, __: int) -> Any:
+    return kept.greatest
 
 
 _FUNCTIONS: Final[dict[str, Callable[[_Kept, KalamDataType, int], StorageValue]]] = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
@@ -231,6 +232,9 @@ class LiveQueryManager:
         ended = [self._end(subscription, reason, message) for subscription in ending]
         return any(ended)
 
+    def _kill(self, subscription: EventQueue) -> None:
+        self._end(subscription, "killed", "The live query was killed")
+
     def _end(self, subscription: EventQueue, reason: str, message: str) -> bool:
         """End one with its event; the row goes with the next `Registrations.write`."""
         self._left(subscription)  # first: who hears of the end does not find it listed
@@ -259,7 +263,7 @@ class LiveQueryManager:
             created_at_us=0,
             options=json.dumps(options.said),
         )
-        self.registrations.add(entry, _killed(self, subscription))
+        self.registrations.add(entry, partial(self._kill, subscription))
 
     # --- the feed's thread --------------------------------------------------------------------
 
@@ -380,13 +384,6 @@ class LiveQueryManager:
         else:
             if now is not subscription.scope:
                 self._registry.rescope(subscription, now)
-
-
-def _killed(manager: LiveQueryManager, subscription: EventQueue) -> Callable[[], None]:
-    def killed() -> None:
-        manager._end(subscription, "killed", "The live query was killed")  # noqa: SLF001
-
-    return killed
 
 
 def _removes(change: Change) -> bool:

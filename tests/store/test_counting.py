@@ -2,45 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
+from stored_segments import A, B, segment
 
 from kalamdb_lab.model.ids import PartitionKey
-from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.store.log import EntryKind, HotCount, PartitionChange, RemovedVersions, Store
-from kalamdb_lab.store.sqlite import SqliteStore
-from kalamdb_lab.testing.memory_store import MemoryStore
-
-A, B = PartitionKey(1, ""), PartitionKey(2, "alice")
-
-
-def segment(segment_id: int, partition: PartitionKey = A) -> SegmentMeta:
-    return SegmentMeta(
-        segment_id=segment_id,
-        partition=partition,
-        schema_version=1,
-        storage_id="local",
-        path=f"a/s-{segment_id:06}.parquet",
-        row_count=3,
-        size_bytes=100,
-        min_seq=1,
-        max_seq=3,
-        digest="0" * 32,
-        vectors={},
-        statistics={},
-        created_at_us=5,
-    )
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made: Store = (
-        MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "catalog.sqlite")
-    )
-    yield made
-    made.close()
 
 
 def test_hot_counts_sum_what_is_not_flushed_by_partition(store: Store) -> None:

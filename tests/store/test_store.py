@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored_segments import A, B, segment
 
 from kalamdb_lab.errors import BusyError, ClosedError, StorageError
 from kalamdb_lab.model.ids import PartitionKey
-from kalamdb_lab.model.segments import ColumnStatistics, SegmentMeta
+from kalamdb_lab.model.segments import ColumnStatistics
 from kalamdb_lab.store.log import (
     EntryKind,
     HotCount,
@@ -25,35 +26,6 @@ from kalamdb_lab.store.log import (
 )
 from kalamdb_lab.store.sqlite import FORMAT_VERSION, SqliteStore
 from kalamdb_lab.testing.memory_store import MemoryStore
-
-A, B = PartitionKey(1, ""), PartitionKey(2, "alice")
-
-
-def segment(segment_id: int, partition: PartitionKey = A) -> SegmentMeta:
-    return SegmentMeta(
-        segment_id=segment_id,
-        partition=partition,
-        schema_version=1,
-        storage_id="local",
-        path=f"a/s-{segment_id:06}.parquet",
-        row_count=3,
-        size_bytes=100,
-        min_seq=1,
-        max_seq=3,
-        digest="0" * 32,
-        vectors={4: "1" * 32},
-        statistics={1: ColumnStatistics(0, 1, 3), 2: ColumnStatistics(1, b"a", None)},
-        created_at_us=5,
-    )
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made: Store = (
-        MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "catalog.sqlite")
-    )
-    yield made
-    made.close()
 
 
 def test_a_commit_of_n_rows_takes_n_consecutive_numbers(store: Store) -> None:
