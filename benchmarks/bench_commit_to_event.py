@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.databases import NAMESPACE, kalam_database
-from benchmarks.measure import Budget, Figure, Finding, Samples, Scale, interleaved
+from benchmarks.measure import Budget, Figure, Finding, Samples, Scale, interleaved, pooled, timed
 from kalamdb_lab.engine.database import Database
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.live.events import LiveEvent
@@ -156,19 +156,16 @@ def _cost_of_listening(database: Database, scale: Scale, ids: count[int]) -> Fin
 
     def while_listening() -> None:
         with other.subscribe("SUBSCRIBE TO events", last_rows=0):
-            started = time.perf_counter()
-            batch()
-            listening.append((time.perf_counter() - started) / 20)
+            _, samples = timed(batch)
+            listening.append(samples.each(20))
 
-    listening: list[float] = []
+    listening: list[Samples] = []
     times = interleaved({"alone": batch, "beside": while_listening}, scale.of(1, 15))
-    measured = Samples(tuple(listening[1:] or listening), (0.0,))
     return Figure(
         "one INSERT while somebody listens to another table",
-        measured,
+        pooled(listening[1:] or listening),  # the first is the warm-up
         "nobody listens",
         times["alone"].each(20),
-        note="",
     )
 
 
