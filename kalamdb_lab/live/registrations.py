@@ -143,6 +143,8 @@ class Registrations:
 
     def refresh(self) -> None:
         """Bring the rows up to date before somebody reads them."""
+        if self._writing.acquire(timeout=_PATIENCE_S):  # what is being written is not there yet
+            self._writing.release()
         self.write()
         with suppress(KalamError):
             self.remove_abandoned()

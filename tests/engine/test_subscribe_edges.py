@@ -104,6 +104,25 @@ def test_one_that_begins_while_its_session_is_closed_ends_with_it(
     assert listed(s) == []
 
 
+def test_who_reads_while_an_end_is_being_written_does_not_find_it_listed(
+    studio: Any, mia: Session, s: Session, tracks: None
+) -> None:
+    subscription = mia.subscribe("SUBSCRIBE TO tracks")
+    registrations = studio.database._context.live.registrations
+    found: list[Any] = []
+    writing = threading.Thread(target=subscription.close)
+    reading = threading.Thread(target=lambda: found.extend(listed(s)))
+    with studio.database._context.log.commit():  # the end has to wait for its turn
+        writing.start()
+        until(registrations._writing.locked)
+        until(lambda: not registrations._ended)
+        reading.start()
+        reading.join(0.1)
+    writing.join(SOON)
+    reading.join(SOON)
+    assert found == []
+
+
 def test_a_listener_who_ends_a_live_result_is_not_ahead_of_the_other_listeners(
     mia: Session, tracks: None
 ) -> None:
