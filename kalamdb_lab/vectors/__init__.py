@@ -1,0 +1,1 @@
+"""Arithmetic on vectors in memory: codes, exact search, inverted lists. No files, no tables."""
