@@ -44,6 +44,9 @@ def canonical(array: pa.Array, data_type: KalamDataType, column: str | None) -> 
         return pa.DictionaryArray.from_arrays(array.indices, values).dictionary_decode()
     if pa.types.is_run_end_encoded(given):
         return canonical(pc.run_end_decode(array), data_type, column)
+    if pa.types.is_list_view(given) or pa.types.is_large_list_view(given):
+        # Arrow's cast of views gives offsets that are none.
+        return _rebuilt(array, data_type, column)
     if pa.types.is_duration(given):
         return _interval_from_duration(array, data_type, column)
     if is_hugeint(given):
@@ -147,7 +150,8 @@ def flat_items(array: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
     nulls : Array of bool, (n,)
         True where the list is NULL.
     """
-    if not pa.types.is_list(array.type):
+    is_view = pa.types.is_list_view(array.type) or pa.types.is_large_list_view(array.type)
+    if not is_view and not pa.types.is_list(array.type):
         array = array.cast(pa.list_(array.type.value_type))
     lengths = pc.list_value_length(array).fill_null(0).to_numpy()
     offsets = np.zeros(len(array) + 1, np.int32)

@@ -31,6 +31,8 @@ _NAIVE = pa.timestamp("us")
 _FLOATS = (TypeKind.FLOAT, TypeKind.DOUBLE)
 _INSTANTS = (TypeKind.TIMESTAMP, TypeKind.DATETIME)
 
+_SLICE_ROWS = 8_192
+
 _DATE = r"([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
 _WHOLE = r"^[+-]?[0-9]+$"
@@ -181,8 +183,10 @@ def _embedding(
     if len(wrong):
         raise faults.wrong_dimension(target, wrong[0].as_py(), column)
     items, _, _ = flat_items(array)
-    components = _number(items, source.item, types.DOUBLE)
-    single = (components if components is not None else items).cast(pa.float32(), safe=False)
+    if source.item != types.FLOAT:
+        wide = _number(items, source.item, types.DOUBLE)
+        items = items if wide is None else wide
+    single = items.cast(pa.float32(), safe=False)
     if array.null_count:
         spread = np.zeros((len(array), target.dimension), np.float32)
         filled = array.is_valid().to_numpy(zero_copy_only=False)
@@ -319,18 +323,19 @@ def _refuse_nanoseconds(array: pa.Array, column: str) -> None:
 
 
 def _refuse_not_finite(array: pa.Array, data_type: KalamDataType, column: str) -> None:
-    components = array.flatten()
-    if components.null_count == 0:
-        numbers = components.to_numpy()
-        # A sum of float32 in float64 is finite exactly if each of them is.
-        with np.errstate(invalid="ignore"):
-            total = np.sum(numbers, dtype=np.float64)
-        if np.isfinite(total):
-            return
-    bad = pc.invert(pc.is_finite(components)).fill_null(True)
-    first = pc.index(bad, True).as_py()
-    if first >= 0:
-        raise faults.not_finite(first % data_type.dimension + 1, column)
+    for start in range(0, len(array), _SLICE_ROWS):
+        # Without NULL rows this is no copy, and with some a small one.
+        components = array.slice(start, _SLICE_ROWS).flatten()
+        if components.null_count == 0:
+            # A sum of float32 in float64 is finite exactly if each of them is.
+            with np.errstate(invalid="ignore"):
+                total = np.sum(components.to_numpy(), dtype=np.float64)
+            if np.isfinite(total):
+                continue
+        bad = pc.invert(pc.is_finite(components)).fill_null(True)
+        first = pc.index(bad, True).as_py()
+        if first >= 0:
+            raise faults.not_finite(first % data_type.dimension + 1, column)
 
 
 def _refuse_map(array: pa.Array, data_type: KalamDataType, column: str, *, trusted: bool) -> None:

@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from kalamdb_lab.arrow.arrays import array_from_storage
 from kalamdb_lab.arrow.results import canonical_column, column_type
 from kalamdb_lab.arrow.schemas import logical_field
+from kalamdb_lab.arrow.vectors import vector_array
 from kalamdb_lab.errors import InvalidDefinitionError, TypeMismatchError
-from kalamdb_lab.model.datatypes import KalamDataType
+from kalamdb_lab.model.datatypes import KalamDataType, TypeKind
 from kalamdb_lab.model.values import storage_converter
 
 _POLARS_ONLY = ("Object", "Int128", "UInt128")
@@ -113,7 +115,13 @@ def _from_columns(
     arrays: list[pa.Array | pa.ChunkedArray] = []
     for name, values in columns:
         wanted = types.get(name.lower())
-        if wanted is not None and _holds_objects(values):
+        vectors = None
+        if wanted is not None and wanted.kind is TypeKind.EMBEDDING:
+            vectors = vector_array(values, wanted, name)
+        if vectors is not None:
+            arrays.append(vectors)
+            fields.append(pa.field(name, vectors.type))
+        elif wanted is not None and _holds_objects(values):
             convert = storage_converter(wanted)
             stored = [convert(_missing(value), name) for value in values]
             arrays.append(array_from_storage(stored, wanted))
@@ -136,10 +144,18 @@ def _array(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
         return values
     if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
         raise TypeMismatchError(f"Column '{name}': a column is a list or an array of values")
+    if getattr(values, "ndim", 1) > 2:
+        raise TypeMismatchError(
+            f"Column '{name}': an array of {values.ndim} axes is no column; give (rows, dimension)"
+        )
     try:
+        if type(values).__module__.partition(".")[0] == "polars":
+            return pa.chunked_array(values)
+        if isinstance(values, np.ndarray) and not values.dtype.isnative:
+            values = values.astype(values.dtype.newbyteorder("="))
         if getattr(values, "ndim", 1) == 2:
-            flat = pa.array(values.reshape(-1))
-            return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+            rows = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+            return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
         # Only dataframes mean a missing value by NaN.
         return pa.array(values, from_pandas=hasattr(values, "dtype"))
     except (pa.ArrowException, TypeError, ValueError, OverflowError):

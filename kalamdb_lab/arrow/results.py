@@ -43,7 +43,8 @@ def column_type(field: pa.Field, column: pa.ChunkedArray) -> KalamDataType:
 
 
 def _has_holes(vectors: pa.Array) -> bool:
-    return bool(vectors.flatten().null_count > 0)
+    # To flatten leaves out what lies beneath NULL vectors, which is a copy.
+    return bool(vectors.values.null_count > 0 and vectors.flatten().null_count > 0)
 
 
 def canonical_column(

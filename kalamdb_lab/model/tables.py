@@ -99,6 +99,22 @@ class RegisteredFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingSource:
+    """What an EMBEDDING column is filled from.
+
+    Attributes
+    ----------
+    function : str
+        The name of the embedding function.
+    column_id : int
+        The column with the texts, which may be gone.
+    """
+
+    function: str
+    column_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnDef:
     """One column of one schema version.
 
@@ -116,6 +132,8 @@ class ColumnDef:
         What rows show that were written before the column existed (ADD COLUMN ... DEFAULT).
     hidden : bool
         True for columns of system tables that no statement may name.
+    embedding : EmbeddingSource or None
+        Of EMBEDDING columns that a function fills; it is no part of the schema version.
     """
 
     column_id: int
@@ -127,6 +145,34 @@ class ColumnDef:
     primary_key: bool = False
     fill: StorageValue = None
     hidden: bool = False
+    embedding: EmbeddingSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VectorIndex:
+    """An ANN index as CREATE INDEX defines it; what is built of it lies beside the segments.
+
+    Attributes
+    ----------
+    name : str
+        Unique in the namespace of its table.
+    index_key : int
+        Identity: an index dropped and created again has another.
+    column_id : int
+        The EMBEDDING column, whatever its name is by now.
+    metric : str
+        "cosine", "l2" or "inner_product".
+    lists, probes : int or None
+        Inverted lists of a segment, and how many of them a search reads; None: chosen when the
+        index is built or searched.
+    """
+
+    name: str
+    index_key: int
+    column_id: int
+    metric: str
+    lists: int | None = None
+    probes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +202,8 @@ class TableDef:
         Of registered tables only: the files that it reads.
     is_derived : bool
         True for system tables whose rows are computed when they are read.
+    indexes : tuple of VectorIndex
+        At most one per column.
     """
 
     table_key: int
@@ -170,6 +218,7 @@ class TableDef:
     view_columns: tuple[str, ...] | None = None
     registered: RegisteredFiles | None = None
     is_derived: bool = False
+    indexes: tuple[VectorIndex, ...] = ()
 
     @property
     def is_stored(self) -> bool:
@@ -195,6 +244,10 @@ class TableDef:
     def primary_key(self) -> ColumnDef | None:
         """The key column, if the table has one."""
         return next((column for column in self.columns if column.primary_key), None)
+
+    def index_on(self, column_id: int) -> VectorIndex | None:
+        """Return the index of a column, if it has one."""
+        return next((index for index in self.indexes if index.column_id == column_id), None)
 
     def columns_at(self, schema_version: int) -> tuple[ColumnDef, ...]:
         """Return the columns that rows of ``schema_version`` were written with."""

@@ -148,6 +148,8 @@ def _embedding(data_type: KalamDataType) -> Convert:
         components: Any
         if hasattr(value, "tolist"):
             components = cast("Any", value).tolist()
+        elif hasattr(value, "to_list"):  # a Series of polars
+            components = cast("Any", value).to_list()
         elif isinstance(value, str):
             components = literals.parse_vector(value)
         else:

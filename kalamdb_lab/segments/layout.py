@@ -19,6 +19,7 @@ from kalamdb_lab.errors import CorruptError
 from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import ColumnStatistics, SegmentMeta
+from kalamdb_lab.model.tables import TableDef
 
 FORMAT_VERSION = 1
 FOOTER_KEY = b"kalam"
@@ -27,8 +28,8 @@ SEQ_COLUMN = "_seq"
 SEQ_FIELD_ID = 0
 """Column ids start at 1, so 0 is free for ``_seq`` in files and caches."""
 
-_NUMBER = re.compile(r"s-(\d{6,})\.(?:parquet|vectors)")
-_SEGMENT = re.compile(r"s-\d{6,}\.(parquet|vectors)")
+_NUMBER = re.compile(r"s-(\d{6,})\.(?:parquet|vectors|index-\d+-\d+)")
+_SEGMENT = re.compile(r"s-\d{6,}\.(parquet|vectors|index-\d+-\d+)")
 _MANIFEST = re.compile(r"manifest(--?\d+-[0-9a-f]{32})?\.json")
 
 
@@ -42,9 +43,25 @@ def vectors_path(path: str) -> str:
     return path.removesuffix(".parquet") + ".vectors"
 
 
+def index_path(path: str, column_id: int, number: int) -> str:
+    """Return the directory of an ANN index of the segment whose Parquet file is ``path``."""
+    return f"{path.removesuffix('.parquet')}.index-{column_id}-{number}"
+
+
+def damaged(table: TableDef) -> CorruptError:
+    """Return the error of a segment whose files are not what was written."""
+    return CorruptError(
+        f"A segment of {table.table_id} is damaged; restore it from a backup, or run kalam check "
+        "to see what is lost"
+    )
+
+
 def segment_paths(meta: SegmentMeta) -> list[str]:
     """Return all that a segment occupies in its storage."""
-    return [meta.path, vectors_path(meta.path)] if meta.vectors else [meta.path]
+    paths = [meta.path, vectors_path(meta.path)] if meta.vectors else [meta.path]
+    return paths + [
+        index_path(meta.path, column_id, built.number) for column_id, built in meta.indexes.items()
+    ]
 
 
 def is_segment(name: str) -> bool:
@@ -102,6 +119,7 @@ class SegmentRecord(msgspec.Struct, omit_defaults=True):
     path: str = ""
     digest: str = ""
     size_bytes: int = 0
+    codes: dict[str, str] = {}
 
     def meta(self, storage_id: str, *, path: str, digest: str, size_bytes: int) -> SegmentMeta:
         """Return the manifest's view of this segment."""
@@ -122,6 +140,7 @@ class SegmentRecord(msgspec.Struct, omit_defaults=True):
                 for column_id, (nulls, low, high) in self.statistics.items()
             },
             created_at_us=self.created_at_us,
+            codes={int(column_id): item for column_id, item in self.codes.items()},
         )
 
 

@@ -97,6 +97,7 @@ def listed_record(table_id: TableId, listed: ListedSegment) -> ListedRecord:
         path=meta.path,
         digest=meta.digest,
         size_bytes=meta.size_bytes,
+        codes={str(column_id): digest for column_id, digest in meta.codes.items()},
     )
     return ListedRecord(record, removed.seqs, removed.removed_at, removed.deleted)
 
@@ -232,7 +233,8 @@ def orphans(
     Parameters
     ----------
     known_paths : collection of str
-        Parquet files that the catalog lists, retired ones within their grace included.
+        What the catalog lists, retired segments within their grace included. Vectors count with
+        their Parquet file.
     older_than_us : int
         Only what was last changed before this time of the machine's clock, in µs since 1970; a
         segment that is being written is named by nobody yet.

@@ -7,22 +7,23 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from kalamdb_lab.arrow.schemas import arrow_type, field_for, logical_field
-from kalamdb_lab.errors import CorruptError
+from kalamdb_lab.arrow.schemas import field_for, logical_field
 from kalamdb_lab.model.datatypes import BIGINT, TEXT, TypeKind
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef, TableDef
 from kalamdb_lab.segments.cache import CacheKey, SegmentCache
-from kalamdb_lab.segments.layout import SEQ_COLUMN, SEQ_FIELD_ID, vectors_path
+from kalamdb_lab.segments.index_reader import IndexReader
+from kalamdb_lab.segments.layout import SEQ_COLUMN, SEQ_FIELD_ID, damaged
 from kalamdb_lab.segments.physical import from_file
 from kalamdb_lab.segments.projection import projection
 from kalamdb_lab.segments.storage import Storage
-from kalamdb_lab.segments.vectors import digest_of, map_vectors
+from kalamdb_lab.segments.vector_reader import MAPPED_FILE_BYTES, VectorReader
 from kalamdb_lab.segments.versions import column_at, converted, filled
+from kalamdb_lab.vectors.inverted_lists import InvertedLists
+from kalamdb_lab.vectors.rows import VectorRows
 
 SEQ_FIELD = logical_field(SEQ_COLUMN, BIGINT, nullable=False)
 
@@ -54,6 +55,8 @@ class SegmentReader:
         self._cache = cache
         self._verified: set[tuple[int, int]] = set()
         self._plans: dict[tuple[int, int, tuple[str, ...]], _Plan] = {}
+        self._vectors = VectorReader(storage_of, cache, self._presence, self._array)
+        self._indexes = IndexReader(storage_of)
 
     def read(
         self,
@@ -118,6 +121,32 @@ class SegmentReader:
         """Return ``_seq`` of all rows, ascending."""
         return cast("Numbers", self._arrays(meta, table, [_SEQ])[0].to_numpy())
 
+    def vectors(self, meta: SegmentMeta, table: TableDef, column: ColumnDef) -> VectorRows:
+        """Return an EMBEDDING column of the newest schema version as it is searched.
+
+        Rows and codes are mapped, not copied, and asking again costs a look into the cache. A
+        segment that is older than the column shows its fill in each row, or NULL; one that is
+        small, or older than the codes, has no codes.
+
+        Raises
+        ------
+        CorruptError
+            A file is damaged or missing.
+        StorageError
+            The storage cannot be reached.
+        """
+        return self._vectors.rows(meta, table, column)
+
+    def vector_index(
+        self, meta: SegmentMeta, table: TableDef, column: ColumnDef
+    ) -> InvertedLists | None:
+        """Return what was built here for the ANN index of a column.
+
+        None if the column has none, a job has not come to this segment, or its files are damaged
+        or gone: the answer is the same without it.
+        """
+        return self._indexes.index(meta, table, column)
+
     def verified_path(self, meta: SegmentMeta, table: TableDef) -> str:
         """Return the absolute path of the Parquet file, which is what the manifest says it is."""
         self._parquet_bytes(meta, table)
@@ -136,6 +165,8 @@ class SegmentReader:
     def forget(self, segment_ids: Collection[int]) -> None:
         """Drop what is known of retired segments."""
         self._cache.forget(segment_ids)
+        self._vectors.forget(segment_ids)
+        self._indexes.forget(segment_ids)
         known = self._verified.copy()  # other threads add to it
         self._verified = {item for item in known if item[0] not in segment_ids}
 
@@ -180,9 +211,9 @@ class SegmentReader:
             if old is None:
                 array = filled(item, meta.row_count)
             elif old.data_type.kind is TypeKind.EMBEDDING:
-                array = self._vectors(meta, table, old, decoded[old.column_id])
+                array = self._vectors.arrow(meta, table, old, decoded[old.column_id])
                 # The vectors themselves are mapped: the system's page cache counts them.
-                size_bytes = meta.row_count // 8
+                size_bytes = array.num_chunks * MAPPED_FILE_BYTES + meta.row_count // 8
             else:
                 array = decoded[old.column_id]
             if old is not None and old.data_type != item.data_type:
@@ -266,44 +297,12 @@ class SegmentReader:
             self._verified.add(item)
         return data
 
-    def _vectors(
-        self, meta: SegmentMeta, table: TableDef, column: ColumnDef, presence: pa.ChunkedArray
-    ) -> pa.ChunkedArray:
-        """Return an EMBEDDING column over its mapped files."""
-        chunks = map_vectors(
-            self._storage_of(meta.storage_id),
-            vectors_path(meta.path),
-            column.column_id,
-            row_count=meta.row_count,
-            dimension=column.data_type.dimension,
-        )
-        if chunks is None:
-            raise damaged(table)
-        item = (meta.segment_id, column.column_id)
-        if item not in self._verified:
-            if digest_of(chunks) != meta.vectors.get(column.column_id):
-                raise damaged(table)
-            self._verified.add(item)
-        target: Any = arrow_type(column.data_type)
-        has_nulls = pc.all(presence).as_py() is False
-        arrays: list[pa.Array] = []
-        start = 0
-        for rows in chunks:
-            values: Any = pa.array(rows.reshape(-1))
-            mask = None
-            if has_nulls:
-                mask = pc.invert(presence.slice(start, len(rows))).combine_chunks()
-            arrays.append(pa.FixedSizeListArray.from_arrays(values, type=target, mask=mask))
-            start += len(rows)
-        return pa.chunked_array(arrays, target)
+    def _array(self, meta: SegmentMeta, table: TableDef, column: ColumnDef) -> pa.ChunkedArray:
+        return self._arrays(meta, table, [column])[0]
 
-
-def damaged(table: TableDef) -> CorruptError:
-    """Return the error of a segment whose files are not what was written."""
-    return CorruptError(
-        f"A segment of {table.table_id} is damaged; restore it from a backup, or run kalam check "
-        "to see what is lost"
-    )
+    def _presence(self, meta: SegmentMeta, table: TableDef, stored: ColumnDef) -> pa.ChunkedArray:
+        """Return which vectors of a stored column are there."""
+        return _decoded(self._parquet(meta, table), [stored], table)[stored.column_id]
 
 
 def _stored(meta: SegmentMeta, table: TableDef, column: ColumnDef) -> ColumnDef | None:

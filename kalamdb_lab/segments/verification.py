@@ -15,7 +15,7 @@ from kalamdb_lab.model.datatypes import parse_type
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.segments.layout import FOOTER_KEY, SegmentRecord, decode_record, vectors_path
 from kalamdb_lab.segments.storage import Storage
-from kalamdb_lab.segments.vectors import digest_of, map_vectors
+from kalamdb_lab.segments.vectors import digest_of, digest_of_codes, map_codes, map_vectors
 
 
 class SegmentState(enum.Enum):
@@ -36,8 +36,12 @@ def segment_state(storage: Storage, meta: SegmentMeta) -> SegmentState:
         return SegmentState.MISSING
     except CorruptError:
         return SegmentState.DAMAGED
-    expected = {str(column_id): digest for column_id, digest in meta.vectors.items()}
-    return SegmentState.SOUND if record.vectors == expected else SegmentState.DAMAGED
+    listed = [
+        {str(column_id): digest for column_id, digest in digests.items()}
+        for digests in (meta.vectors, meta.codes)
+    ]
+    is_listed = [record.vectors, record.codes] == listed
+    return SegmentState.SOUND if is_listed else SegmentState.DAMAGED
 
 
 def sound_segment(
@@ -46,7 +50,7 @@ def sound_segment(
     """Return what a sound segment's file says of itself.
 
     It must match its digest or, where none is known, the checksums of its pages; its vectors
-    must match the digests in its footer.
+    and their codes must match the digests in its footer.
 
     Raises
     ------
@@ -59,7 +63,8 @@ def sound_segment(
         sound = file.metadata.num_rows == record.row_count and _pages_are_sound(file)
     else:
         sound = digest == listed_digest
-    if not sound or _vector_digests(storage, path, file.schema_arrow, record) != record.vectors:
+    digests = _vector_digests(storage, path, file.schema_arrow, record)
+    if not sound or digests != (record.vectors, record.codes):
         raise _damaged(storage)
     meta = record.meta(storage.storage_id, path=path, digest=digest, size_bytes=data.size)
     return record, meta
@@ -103,9 +108,10 @@ def _pages_are_sound(file: pq.ParquetFile) -> bool:
 
 def _vector_digests(
     storage: Storage, path: str, schema: pa.Schema, record: SegmentRecord
-) -> dict[str, str]:
-    """Return the digests of the vectors as they lie on disk now."""
-    digests: dict[str, str] = {}
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the digests of the vectors, and of their codes, as they lie on disk now."""
+    vectors: dict[str, str] = {}
+    codes: dict[str, str] = {}
     for field in schema:
         metadata: dict[bytes, Any] = field.metadata or {}
         column_id = metadata.get(FIELD_ID, b"").decode()
@@ -115,13 +121,12 @@ def _vector_digests(
             dimension = parse_type(metadata.get(KALAM_TYPE, b"").decode()).dimension
         except InvalidDefinitionError:
             continue
-        chunks = map_vectors(
-            storage,
-            vectors_path(path),
-            int(column_id),
-            row_count=record.row_count,
-            dimension=dimension,
-        )
+        place = storage, vectors_path(path), int(column_id)
+        chunks = map_vectors(*place, row_count=record.row_count, dimension=dimension)
         if chunks is not None:
-            digests[column_id] = digest_of(chunks)
-    return digests
+            vectors[column_id] = digest_of(chunks)
+        if column_id in record.codes:
+            coded = map_codes(*place, row_count=record.row_count, dimension=dimension)
+            if coded is not None:
+                codes[column_id] = digest_of_codes(coded)
+    return vectors, codes

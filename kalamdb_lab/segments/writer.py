@@ -101,8 +101,9 @@ def write_segment(
         replaces=tuple(replaces),
     )
     if embeddings:
-        digests = write_vectors(storage, vectors_path(path), embeddings)
-        record.vectors = {str(column_id): digest for column_id, digest in digests.items()}
+        vectors, codes = write_vectors(storage, vectors_path(path), embeddings)
+        record.vectors = {str(column_id): digest for column_id, digest in vectors.items()}
+        record.codes = {str(column_id): digest for column_id, digest in codes.items()}
     try:
         in_file = _file_table(rows, table, record)
         options = _leaf_options(in_file, table, statistics) | _bloom_options(in_file, table)

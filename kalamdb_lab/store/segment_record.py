@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 import msgspec
 
 from kalamdb_lab.model.ids import PartitionKey
-from kalamdb_lab.model.segments import ColumnStatistics, SegmentMeta
+from kalamdb_lab.model.segments import ColumnStatistics, SegmentIndex, SegmentMeta
 from kalamdb_lab.store.wire import encoder, extension, to_wire
 
 
@@ -24,6 +25,9 @@ class _Record(msgspec.Struct, array_like=True):
     vectors: dict[int, str]
     statistics: dict[int, tuple[int, Any, Any]]
     created_at_us: int
+    # Fields from here on are missing in databases of older versions.
+    codes: dict[int, str] = {}
+    indexes: dict[int, tuple[int, int, str, str, int, float]] = {}
 
 
 _decoder = msgspec.msgpack.Decoder(_Record, ext_hook=extension)
@@ -49,6 +53,8 @@ def encode_segment(meta: SegmentMeta) -> bytes:
             meta.vectors,
             statistics,
             meta.created_at_us,
+            meta.codes,
+            {column_id: astuple(item) for column_id, item in meta.indexes.items()},
         )
     )
 
@@ -72,4 +78,6 @@ def decode_segment(data: bytes, partition: PartitionKey) -> SegmentMeta:
             column_id: ColumnStatistics(*item) for column_id, item in record.statistics.items()
         },
         created_at_us=record.created_at_us,
+        codes=record.codes,
+        indexes={column_id: SegmentIndex(*item) for column_id, item in record.indexes.items()},
     )

@@ -13,6 +13,7 @@ from kalamdb_lab.model import datatypes as types
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import ColumnDef
+from kalamdb_lab.segments import vectors
 from kalamdb_lab.segments.layout import vectors_path
 from kalamdb_lab.segments.manifest_file import write_manifest
 from kalamdb_lab.segments.recovery import Recovered, find_files, recover
@@ -79,6 +80,24 @@ def test_without_manifests_the_files_tell_what_they_are(storage: Storage) -> Non
     assert found.unlisted == {ALICE, BOB}
     assert found.unremembered == {7: "studio.tracks"}
     assert (found.last_seq, found.last_segment_id) == (31, 3)
+
+
+@pytest.mark.parametrize("has_manifest", [False, True])
+def test_codes_of_vectors_are_told_by_the_footer_and_by_the_manifest(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, has_manifest: bool
+) -> None:
+    plain = segment(storage, 1)
+    monkeypatch.setattr(vectors, "CODES_FROM_ROWS", 2)
+    coded = segment(storage, 2)
+    assert (plain.codes.keys(), coded.codes.keys()) == (set(), {2})
+    if has_manifest:
+        publish(storage, plain, coded, last_segment_id=2)
+    found = recover(find_files(storage))
+    assert [listed.meta for listed in found.segments] == [plain, coded]
+    assert segment_state(storage, coded) is SegmentState.SOUND
+    storage.delete(f"{vectors_path(coded.path)}/2/norm")
+    assert segment_state(storage, coded) is SegmentState.DAMAGED
+    assert segment_state(storage, plain) is SegmentState.SOUND
 
 
 def test_a_manifest_brings_removed_versions_back(storage: Storage) -> None:

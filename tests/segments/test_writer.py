@@ -269,9 +269,11 @@ _CHILD = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from test_writer import PARTITION, TABLE, rows
+from kalamdb_lab.segments import vectors
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.segments.writer import write_segment
 
+vectors.CODES_FROM_ROWS = 50
 storage, given = Storage("local", sys.argv[2]), rows(50)
 countdown = 0
 
@@ -307,7 +309,7 @@ def test_a_writer_killed_at_any_of_its_steps_leaves_a_whole_segment_or_none(
         check=True,
     )
     steps = int(child.stdout)
-    assert steps > 15
+    assert steps > 40
     whole = [listed.meta for listed in recover(find_files(storage)).segments]
     finished = {meta.segment_id for meta in whole}
     # Only the last steps, which make the directory durable, come after the file has its name.
@@ -315,6 +317,7 @@ def test_a_writer_killed_at_any_of_its_steps_leaves_a_whole_segment_or_none(
     for meta in whole:
         read = reader.read(meta, TABLE, ["id", "body", "v"])
         assert read.equals(rows(50).select(["id", "body", "v"]))
+        assert meta.codes
     left = [path for path in files(storage) if not path.startswith(f"t{steps}/")]
     assert any(".tmp" in path for path in left)
     known = [meta.path for meta in whole]
