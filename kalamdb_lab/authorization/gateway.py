@@ -53,6 +53,8 @@ KIND_NEEDS: dict[str, Needs] = {
     "DROP TABLE": Needs.DDL,
     "CREATE VIEW": Needs.DDL,
     "DROP VIEW": Needs.DDL,
+    "CREATE INDEX": Needs.DDL,
+    "DROP INDEX": Needs.DDL,
     "CREATE STORAGE": Needs.DDL,
     "ALTER STORAGE": Needs.DDL,
     "DROP STORAGE": Needs.DDL,

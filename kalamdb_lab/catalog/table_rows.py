@@ -13,6 +13,7 @@ from kalamdb_lab.model.ids import TableId
 from kalamdb_lab.model.tables import (
     AccessLevel,
     ColumnDef,
+    EmbeddingSource,
     FileFormat,
     FlushPolicy,
     RegisteredFiles,
@@ -20,6 +21,7 @@ from kalamdb_lab.model.tables import (
     TableDef,
     TableKind,
     TableOptions,
+    VectorIndex,
 )
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.store.wire import encoder, extension, to_wire
@@ -35,6 +37,9 @@ class _Column(msgspec.Struct, array_like=True):
     primary_key: bool
     fill: Any
     hidden: bool
+    # What was written before there were embedding functions ends here.
+    function: str | None = None
+    text_column_id: int = 0
 
 
 class _Change(msgspec.Struct, array_like=True):
@@ -62,6 +67,15 @@ class _Files(msgspec.Struct, array_like=True):
     delimiter: str
 
 
+class _Index(msgspec.Struct, array_like=True):
+    name: str
+    index_key: int
+    column_id: int
+    metric: str
+    lists: int | None
+    probes: int | None
+
+
 class _Definition(msgspec.Struct, array_like=True):
     table_key: int
     kind: str
@@ -70,6 +84,8 @@ class _Definition(msgspec.Struct, array_like=True):
     view_columns: list[str] | None
     registered: _Files | None = None
     is_derived: bool = False
+    # What was written before there were indexes ends here.
+    indexes: list[_Index] = []
 
 
 _decoder = msgspec.msgpack.Decoder(_Definition, ext_hook=extension)
@@ -131,6 +147,9 @@ def table_of(row: Any) -> TableDef:
                         primary_key=column.primary_key,
                         fill=column.fill,
                         hidden=column.hidden,
+                        embedding=None
+                        if column.function is None
+                        else EmbeddingSource(column.function, column.text_column_id),
                     )
                     for column in change.columns
                 ),
@@ -158,6 +177,17 @@ def table_of(row: Any) -> TableDef:
             files.pattern, FileFormat(files.format), files.header, files.delimiter
         ),
         is_derived=definition.is_derived,
+        indexes=tuple(
+            VectorIndex(
+                name=index.name,
+                index_key=index.index_key,
+                column_id=index.column_id,
+                metric=index.metric,
+                lists=index.lists,
+                probes=index.probes,
+            )
+            for index in definition.indexes
+        ),
     )
 
 
@@ -185,6 +215,8 @@ def _encode_definition(table: TableDef) -> bytes:
                             column.primary_key,
                             to_wire(column.fill),
                             column.hidden,
+                            None if column.embedding is None else column.embedding.function,
+                            0 if column.embedding is None else column.embedding.column_id,
                         )
                         for column in change.columns
                     ],
@@ -205,6 +237,17 @@ def _encode_definition(table: TableDef) -> bytes:
             if files is None
             else _Files(files.pattern, files.format.value, files.header, files.delimiter),
             table.is_derived,
+            [
+                _Index(
+                    index.name,
+                    index.index_key,
+                    index.column_id,
+                    index.metric,
+                    index.lists,
+                    index.probes,
+                )
+                for index in table.indexes
+            ],
         )
     )
 
@@ -225,5 +268,32 @@ def _options_json(table: TableDef) -> str:
         "ACCESS_LEVEL": None
         if options.access_level is None
         else options.access_level.value.upper(),
+        "indexes": [_index_said(table, index) for index in table.indexes] or None,
+        "embeddings": _embeddings_said(table) or None,
     }
     return json.dumps({name: value for name, value in said.items() if value is not None})
+
+
+def _embeddings_said(table: TableDef) -> list[dict[str, object]]:
+    names = {column.column_id: column.name for column in table.columns}
+    return [
+        {
+            "column": column.name,
+            "source": names.get(column.embedding.column_id),
+            "function": column.embedding.function,
+        }
+        for column in table.columns
+        if column.embedding is not None
+    ]
+
+
+def _index_said(table: TableDef, index: VectorIndex) -> dict[str, object]:
+    column = next(c.name for c in table.columns if c.column_id == index.column_id)
+    said = {
+        "name": index.name,
+        "column": column,
+        "metric": index.metric,
+        "lists": index.lists,
+        "probes": index.probes,
+    }
+    return {name: value for name, value in said.items() if value is not None}

@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from kalamdb_lab.catalog.catalog import Catalog
-from kalamdb_lab.errors import InvalidDefinitionError, InvalidOptionError, KalamError
+from kalamdb_lab.errors import InUseError, InvalidDefinitionError, InvalidOptionError, KalamError
 from kalamdb_lab.handlers.rows import RowBuilder
 from kalamdb_lab.handlers.tables import check_default
 from kalamdb_lab.handlers.targets import Targets
 from kalamdb_lab.model.datatypes import StorageValue
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import ColumnDef, TableDef, TableKind
+from kalamdb_lab.partitions.commit import Commit
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
@@ -27,6 +28,7 @@ from kalamdb_lab.sql.statements import (
     AlterTable,
     ColumnSpec,
     DropColumn,
+    EmbedColumn,
     ModifyColumn,
     RenameColumn,
     SetAccessLevel,
@@ -39,6 +41,7 @@ from kalamdb_lab.tables.definition import (
     refuse_unalterable,
     with_added,
     with_dropped,
+    with_embedding,
     with_modified,
     with_renamed,
 )
@@ -70,6 +73,8 @@ class AlterHandler:
         with self._log.commit() as commit:
             table = self._targets.table(statement.table, request.context)
             refuse_unalterable(table)
+            if isinstance(statement.action, EmbedColumn):
+                return self._embed(table, statement.action, commit)
             if isinstance(statement.action, SetAccessLevel):
                 new = self._with_access_level(table, statement.action.level, commit.at_us)
             else:
@@ -100,6 +105,36 @@ class AlterHandler:
                 return columns, f"RENAME COLUMN {name} TO {new_name}"
             case ModifyColumn(column=spec):
                 return self._modified(table, spec, request), f"MODIFY COLUMN {_written(spec)}"
+
+    def _embed(self, table: TableDef, action: EmbedColumn, commit: Commit) -> Result:
+        column = present_column(table, action.name)
+        columns = with_embedding(table, action)
+        before, now = column.embedding, columns[table.columns.index(column)].embedding
+        said = f"Column '{column.name}' of {table.table_id} is filled by '{action.function}'"
+        if before == now:
+            return Result.of_message("ALTER TABLE", said)
+        is_other = before is not None and any(
+            values.null_count < len(values) for values in self._stored(table, column)
+        )
+        if is_other and before is not None and not action.replace:
+            made_from = next((c for c in table.columns if c.column_id == before.column_id), None)
+            source = "" if made_from is None else f" from '{made_from.name}'"
+            raise InUseError(
+                f"Column '{column.name}' of {table.table_id} holds vectors that "
+                f"'{before.function}' made{source}; replace=True lets them stay and fills other "
+                f"rows by '{action.function}'"
+            )
+        newest = replace(table.history[-1], columns=columns)
+        history = (*table.history[:-1], newest)
+        self._catalog.tables.put(
+            commit, replace(table, history=history, updated_at_us=commit.at_us)
+        )
+        if is_other:
+            said += (
+                f" from now on; the vectors that are there stay: UPDATE {table.table_id} SET "
+                f"{column.name} = DEFAULT WHERE true makes them anew"
+            )
+        return Result.of_message("ALTER TABLE", said)
 
     def _with_access_level(self, table: TableDef, level: str, at_us: int) -> TableDef:
         if table.kind is not TableKind.SHARED:

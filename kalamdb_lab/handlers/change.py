@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlglot import exp
 
 from kalamdb_lab.clock import IdGenerator
 from kalamdb_lab.errors import KalamError, NotSupportedError
-from kalamdb_lab.handlers.conflicts import changed_rows, checked_assignments, row_comparison
+from kalamdb_lab.handlers.conflicts import (
+    changed_rows,
+    checked_assignments,
+    defaulted_columns,
+    row_comparison,
+)
+from kalamdb_lab.handlers.embedding import remade_rows
 from kalamdb_lab.handlers.returning import returned
 from kalamdb_lab.handlers.targets import Targets
 from kalamdb_lab.model.datatypes import StorageValue
@@ -21,6 +28,7 @@ from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.sql.statements import Delete, Update
+from kalamdb_lab.tables.embedding import StatementVectors
 from kalamdb_lab.tables.keys import storage_rows
 from kalamdb_lab.tables.writing import TableWriter
 
@@ -51,62 +59,81 @@ class ChangeHandler:
         assignments = checked_assignments(table, statement.assignments)
         key = self._key_wanted(table, statement.alias, statement.where)
         sources = [source_of(value, column.data_type, column.name) for column, value in assignments]
+        assigned = frozenset(column.column_id for column, _ in assignments)
+        defaulted = defaulted_columns(table, statement.assignments)
+        vectors = StatementVectors(request.embedder, request.interruption)
+        request = replace(request, embedder=vectors)
         partition = request.context.partition(table)
-        with self._log.changing() as commit:
-            self._writer.check_current(table)
-            if key is not None and all(source is not None for source in sources):
-                found = self._by_key(table, partition, key, request)
-                new = [
-                    self._assigned(table, assignments, sources, row, request) for _, row in found
+
+        def update() -> Result:
+            with self._log.changing() as commit:
+                self._writer.check_current(table)
+                if key is not None and all(source is not None for source in sources):
+                    found = self._by_key(table, partition, key, request)
+                    set_rows = [
+                        self._assigned(table, assignments, sources, row, request)
+                        for _, row in found
+                    ]
+                else:
+                    found, set_rows = self._by_query(table, statement, assignments, request)
+                old_rows = [row for _, row in found]
+                new = remade_rows(table, old_rows, set_rows, assigned, defaulted, vectors)
+                same = row_comparison(table)
+                changes = [
+                    (seq, row)
+                    for (seq, old), row in zip(found, new, strict=True)
+                    if not same(old, row)
                 ]
-            else:
-                found, new = self._by_query(table, statement, assignments, request)
-            same = row_comparison(table)
-            changes = [
-                (seq, row) for (seq, old), row in zip(found, new, strict=True) if not same(old, row)
-            ]
-            rows = [row for _, row in changes]
-            self._writer.check_not_null(table, rows)
-            first = 0
-            if rows:
-                first = commit.append_rows(
-                    partition, table, rows, replaces=[seq for seq, _ in changes]
-                )
-            answer = None
-            if statement.returning:
-                written = list(enumerate(rows, start=first))
-                answer = returned(
-                    self._queries, table, statement.alias, statement.returning, written, request
-                )
-        return Result.of_count("UPDATE", len(rows), answer)
+                rows = [row for _, row in changes]
+                self._writer.check_not_null(table, rows)
+                first = 0
+                if rows:
+                    first = commit.append_rows(
+                        partition, table, rows, replaces=[seq for seq, _ in changes]
+                    )
+                answer = None
+                if statement.returning:
+                    written = list(enumerate(rows, start=first))
+                    answer = returned(
+                        self._queries, table, statement.alias, statement.returning, written, request
+                    )
+            return Result.of_count("UPDATE", len(rows), answer)
+
+        return vectors.settled(update, table)
 
     def delete(self, statement: Delete, request: Request) -> Result:
         """Run one DELETE."""
         table = self._targets.writable(statement.table, request.context)
         key = self._key_wanted(table, statement.alias, statement.where)
+        vectors = StatementVectors(request.embedder, request.interruption)
+        request = replace(request, embedder=vectors)
         partition = request.context.partition(table)
-        with self._log.changing() as commit:
-            self._writer.check_current(table)
-            if key is not None:
-                found = self._by_key(table, partition, key, request)
-            else:
-                found, _ = self._by_query(
-                    table, statement, [], request, with_rows=bool(statement.returning)
-                )
-            if found:
-                commit.append_rows(partition, table, [], deleted=[seq for seq, _ in found])
-            answer = None
-            if statement.returning:
-                answer = returned(
-                    self._queries,
-                    table,
-                    statement.alias,
-                    statement.returning,
-                    found,
-                    request,
-                    deleted=True,
-                )
-        return Result.of_count("DELETE", len(found), answer)
+
+        def delete() -> Result:
+            with self._log.changing() as commit:
+                self._writer.check_current(table)
+                if key is not None:
+                    found = self._by_key(table, partition, key, request)
+                else:
+                    found, _ = self._by_query(
+                        table, statement, [], request, with_rows=bool(statement.returning)
+                    )
+                if found:
+                    commit.append_rows(partition, table, [], deleted=[seq for seq, _ in found])
+                answer = None
+                if statement.returning:
+                    answer = returned(
+                        self._queries,
+                        table,
+                        statement.alias,
+                        statement.returning,
+                        found,
+                        request,
+                        deleted=True,
+                    )
+            return Result.of_count("DELETE", len(found), answer)
+
+        return vectors.settled(delete, table)
 
     # --- one row by its key, without the engine ------------------------------------------------
 

@@ -12,6 +12,7 @@ from sqlglot import exp
 from kalamdb_lab.arrow.arrays import storage_from_array
 from kalamdb_lab.arrow.schemas import kalam_type
 from kalamdb_lab.errors import DuplicateKeyError, NotSupportedError, ReadOnlyError
+from kalamdb_lab.handlers.embedding import Left, filled_rows, remade_rows
 from kalamdb_lab.handlers.returning import rows_table
 from kalamdb_lab.handlers.rows import writable_column
 from kalamdb_lab.model.datatypes import StorageValue, TypeKind
@@ -25,6 +26,7 @@ from kalamdb_lab.query.request import Request
 from kalamdb_lab.sql.queries import parse_default
 from kalamdb_lab.sql.statements import DEFAULT, Assignment, OnConflict
 from kalamdb_lab.tables.definition import refuse_repeated_names
+from kalamdb_lab.tables.embedding import StatementVectors, fillings
 from kalamdb_lab.tables.keys import shown
 from kalamdb_lab.tables.writing import TableWriter
 
@@ -39,6 +41,15 @@ class Change:
     old_seq: int
     old: Row
     new: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The rows of an INSERT before their vectors are made."""
+
+    rows: Sequence[Row]
+    left: Left
+    vectors: StatementVectors
 
 
 class ConflictResolver:
@@ -74,13 +85,15 @@ class ConflictResolver:
         commit: RowCommit,
         table: TableDef,
         partition: PartitionKey,
-        rows: Sequence[Row],
+        offered: Offered,
         on_conflict: OnConflict,
         request: Request,
     ) -> list[tuple[int, Row]]:
         """Stage the rows; return (version, row) of those inserted or changed, in order."""
+        rows, left, vectors = offered.rows, offered.left, offered.vectors
         key = table.primary_key
         if key is None:
+            rows = filled_rows(table, rows, left, vectors)
             first = self._writer.insert(commit, table, partition, rows).first_seq
             return list(enumerate(rows, start=first))
         at = table.columns.index(key)
@@ -100,13 +113,16 @@ class ConflictResolver:
         clashing_keys = [rows[number][at] for number in clashing]
         if len(set(clashing_keys)) != len(clashing_keys):
             raise _twice(key, max(clashing_keys, key=clashing_keys.count))
+        is_named = clashing and _names_vectors(table, on_conflict)
+        filled = [*new.values(), *(clashing if is_named else ())]
+        rows = filled_rows(table, rows, left, vectors, numbers=sorted(filled))
         changes = {}
         if clashing:
             present = self._writer.keys.rows(
                 table, partition, {value: taken[value] for value in clashing_keys}
             )
             pairs = [(present[rows[number][at]], rows[number]) for number in clashing]
-            changed = self._changed(table, pairs, on_conflict, request)
+            changed = self._changed(table, pairs, on_conflict, request, vectors)
             changes = dict(zip(clashing, changed, strict=True))
         staged: list[Row] = []
         replaces: list[int] = []
@@ -128,6 +144,7 @@ class ConflictResolver:
         pairs: Sequence[tuple[tuple[int, Row], Row]],
         on_conflict: OnConflict,
         request: Request,
+        vectors: StatementVectors,
     ) -> list[Change | None]:
         """Evaluate SET and WHERE for (present row, offered row) pairs."""
         assignments = checked_assignments(table, on_conflict.assignments)
@@ -142,10 +159,20 @@ class ConflictResolver:
         kept = answer.column("keep").to_pylist()
         same = row_comparison(table)
         rows = changed_rows(table, assignments, answer, [row for (_, row), _ in pairs])
-        return [
-            Change(seq, old, new) if keep_it and not same(old, new) else None
-            for ((seq, old), _), new, keep_it in zip(pairs, rows, kept, strict=True)
-        ]
+        changed = [at for at, keep_it in enumerate(kept) if keep_it]
+        remade = remade_rows(
+            table,
+            [pairs[at][0][1] for at in changed],
+            [rows[at] for at in changed],
+            [column.column_id for column, _ in assignments],
+            defaulted_columns(table, on_conflict.assignments),
+            vectors,
+        )
+        found: list[Change | None] = [None] * len(pairs)
+        for at, new in zip(changed, remade, strict=True):
+            seq, old = pairs[at][0]
+            found[at] = None if same(old, new) else Change(seq, old, new)
+        return found
 
 
 def _change_query(
@@ -201,6 +228,25 @@ def checked_assignments(
         assert isinstance(value, exp.Expression)
         checked.append((column, value))
     return checked
+
+
+def defaulted_columns(table: TableDef, assignments: Sequence[Assignment]) -> frozenset[int]:
+    """Return the ids of the columns that SET leaves to their default."""
+    named = (table.column(item.column) for item in assignments if item.value is DEFAULT)
+    return frozenset(column.column_id for column in named if column is not None)
+
+
+def _names_vectors(table: TableDef, on_conflict: OnConflict) -> bool:
+    """Return whether a clause may read vectors of offered rows that are still to be made."""
+    made = {filling.column.name.lower() for filling in fillings(table)}
+    trees = [item.value for item in on_conflict.assignments] + [on_conflict.where]
+    return bool(made) and any(
+        (column.table.lower() == "excluded" and column.name.lower() in made)
+        or column.name.lower() == "excluded"
+        for tree in trees
+        if isinstance(tree, exp.Expression)
+        for column in tree.find_all(exp.Column)
+    )
 
 
 def changed_rows(

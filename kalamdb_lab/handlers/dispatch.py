@@ -13,6 +13,7 @@ from kalamdb_lab.handlers.alter import AlterHandler
 from kalamdb_lab.handlers.backup import BackupHandler
 from kalamdb_lab.handlers.change import ChangeHandler
 from kalamdb_lab.handlers.explain import ExplainHandler
+from kalamdb_lab.handlers.indexes import IndexHandler
 from kalamdb_lab.handlers.insert import InsertHandler
 from kalamdb_lab.handlers.jobs import JobHandler
 from kalamdb_lab.handlers.live import LiveHandler
@@ -74,6 +75,7 @@ class Handlers:
         namespaces = NamespaceHandler(catalog, queries, log, dropper)
         tables = TableHandler(catalog, targets, queries, writer, log, dropper)
         views = ViewHandler(catalog, targets, queries, log)
+        indexes = IndexHandler(catalog, targets, log, jobs)
         registered = RegisteredHandler(catalog, targets, files, log)
         users = UserHandler(catalog, log)
         transactions = TransactionHandler()
@@ -94,6 +96,8 @@ class Handlers:
             s.AlterTable: AlterHandler(catalog, targets, queries, rows, log, reader).alter,
             s.CreateView: views.create,
             s.DropView: views.drop,
+            s.CreateIndex: indexes.create,
+            s.DropIndex: indexes.drop,
             c.Begin: transactions.begin,
             c.Commit: transactions.commit,
             c.Rollback: transactions.rollback,

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
 from kalamdb_lab.arrow.frames import normalise_table
-from kalamdb_lab.handlers.conflicts import ConflictResolver
+from kalamdb_lab.handlers.conflicts import ConflictResolver, Offered
+from kalamdb_lab.handlers.embedding import (
+    Left,
+    blank_rows,
+    filled_rows,
+    filled_table,
+    left_out,
+)
 from kalamdb_lab.handlers.returning import returned
 from kalamdb_lab.handlers.rows import (
     RowBuilder,
@@ -24,6 +32,7 @@ from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.sql.statements import Insert
 from kalamdb_lab.tables.definition import refuse_repeated_names
+from kalamdb_lab.tables.embedding import StatementVectors
 from kalamdb_lab.tables.keys import storage_rows
 from kalamdb_lab.tables.writing import TableWriter
 
@@ -55,7 +64,7 @@ class InsertHandler:
             return self._insert_query(statement, table, request)
         rows, template = self._rows.rows(statement, table, request)
         return self._insert_rows(
-            statement, table, rows, request, keys_are_new=template.keys_are_generated
+            statement, table, rows, template.left, request, keys_are_new=template.keys_are_generated
         )
 
     def insert_data(self, name: str, data: object, request: Request) -> Result:
@@ -66,6 +75,8 @@ class InsertHandler:
         refuse_repeated_names(given.column_names)
         columns = [writable_column(table, column) for column in given.column_names]
         rows, keys_are_new = self._rows.filled(table, given, columns, request)
+        left = left_out(table, [column.column_id for column in columns])
+        rows = filled_table(table, rows, left, _vectors(request))
         count = self._commit_arrow(table, rows, request, keys_are_new=keys_are_new)
         return Result.of_count("INSERT", count)
 
@@ -75,11 +86,13 @@ class InsertHandler:
         given = self._queries.run(statement.query, request)
         refuse_other_width(given.num_columns, columns, "its query")
         rows, keys_are_new = self._rows.filled(table, given, columns, request, stored=True)
+        left = left_out(table, [column.column_id for column in columns])
         if statement.on_conflict is None and not statement.returning:
+            rows = filled_table(table, rows, left, _vectors(request))
             count = self._commit_arrow(table, rows, request, keys_are_new=keys_are_new)
             return Result.of_count("INSERT", count)
         return self._insert_rows(
-            statement, table, storage_rows(table, rows), request, keys_are_new=keys_are_new
+            statement, table, storage_rows(table, rows), left, request, keys_are_new=keys_are_new
         )
 
     def _insert_rows(
@@ -87,30 +100,44 @@ class InsertHandler:
         statement: Insert,
         table: TableDef,
         rows: Sequence[Row],
+        left: Left,
         request: Request,
         *,
         keys_are_new: bool,
     ) -> Result:
         partition = request.context.partition(table)
-        self._writer.check_not_null(table, rows)
-        with self._log.changing() as commit:
-            self._writer.check_current(table)
-            if statement.on_conflict is None:
-                first = self._writer.insert(
-                    commit, table, partition, rows, keys_are_new=keys_are_new
-                ).first_seq
-                written = list(enumerate(rows, start=first)) if statement.returning else []
-                count = len(rows)
-            else:
-                written = self.conflicts.insert(
-                    commit, table, partition, rows, statement.on_conflict, request
-                )
-                count = len(written)
-            answer = None
-            if statement.returning:
-                # Within the commit: a RETURNING that cannot be answered undoes the statement.
-                answer = returned(self._queries, table, None, statement.returning, written, request)
-        return Result.of_count("INSERT", count, answer)
+        vectors = _vectors(request)
+        request = replace(request, embedder=vectors)
+        if statement.on_conflict is None:
+            rows = filled_rows(table, rows, left, vectors)
+            self._writer.check_not_null(table, rows)
+        else:  # only of the rows that are written are vectors made
+            self._writer.check_not_null(table, blank_rows(table, rows, left))
+
+        def insert() -> Result:
+            with self._log.changing() as commit:
+                self._writer.check_current(table)
+                if statement.on_conflict is None:
+                    first = self._writer.insert(
+                        commit, table, partition, rows, keys_are_new=keys_are_new
+                    ).first_seq
+                    written = list(enumerate(rows, start=first)) if statement.returning else []
+                    count = len(rows)
+                else:
+                    offered = Offered(rows, left, vectors)
+                    written = self.conflicts.insert(
+                        commit, table, partition, offered, statement.on_conflict, request
+                    )
+                    count = len(written)
+                answer = None
+                if statement.returning:
+                    # Within the commit: a RETURNING that cannot be answered undoes the statement.
+                    answer = returned(
+                        self._queries, table, None, statement.returning, written, request
+                    )
+            return Result.of_count("INSERT", count, answer)
+
+        return vectors.settled(insert, table)
 
     def _commit_arrow(
         self, table: TableDef, rows: pa.Table, request: Request, *, keys_are_new: bool
@@ -126,3 +153,7 @@ class InsertHandler:
         if segments:
             self._writer.published(table, partition)
         return int(rows.num_rows)
+
+
+def _vectors(request: Request) -> StatementVectors:
+    return StatementVectors(request.embedder, request.interruption)

@@ -13,7 +13,8 @@ from kalamdb_lab.arrow.arrays import array_from_storage, coerce_array
 from kalamdb_lab.arrow.schemas import field_for
 from kalamdb_lab.clock import IdGenerator
 from kalamdb_lab.errors import InvalidDefinitionError, ReadOnlyError, SqlSyntaxError
-from kalamdb_lab.model.datatypes import StorageValue
+from kalamdb_lab.handlers.embedding import Left
+from kalamdb_lab.model.datatypes import StorageValue, TypeKind
 from kalamdb_lab.model.ids import SYSTEM_COLUMNS
 from kalamdb_lab.model.tables import ColumnDef, TableDef
 from kalamdb_lab.model.values import converted
@@ -72,11 +73,14 @@ class RowTemplate:
         What the engine must evaluate first, with the column that each goes to.
     keys_are_generated : bool
         True if every key comes from an id function.
+    left : Left
+        The vectors that are left to their default.
     """
 
     rows: tuple[tuple[Source, ...], ...]
     expressions: tuple[tuple[exp.Expression, ColumnDef], ...]
     keys_are_generated: bool
+    left: Left
 
 
 class RowBuilder:
@@ -164,6 +168,7 @@ class RowBuilder:
         columns = named_columns(table, statement.columns)
         expressions: list[tuple[exp.Expression, ColumnDef]] = []
         rows = []
+        left: dict[int, set[int]] = {}
         keys_are_generated = True
         for number, values in enumerate(statement.rows or (), start=1):
             if not statement.default_values:
@@ -173,6 +178,8 @@ class RowBuilder:
             for column in table.columns:
                 value = given.get(column.column_id, DEFAULT)
                 if value is DEFAULT:
+                    if column.data_type.kind is TypeKind.EMBEDDING:
+                        left.setdefault(column.column_id, set()).add(number - 1)
                     if column.default is None:
                         cells.append(_null)
                         keys_are_generated &= not column.primary_key
@@ -189,7 +196,8 @@ class RowBuilder:
                     expressions.append((value, column))
                 cells.append(source)
             rows.append(tuple(cells))
-        return RowTemplate(tuple(rows), tuple(expressions), keys_are_generated)
+        said = Left(rows={column_id: frozenset(numbers) for column_id, numbers in left.items()})
+        return RowTemplate(tuple(rows), tuple(expressions), keys_are_generated, said)
 
 
 def _null(_: Surroundings) -> StorageValue:

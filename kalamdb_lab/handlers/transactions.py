@@ -57,6 +57,8 @@ _DDL = frozenset(
         "DROP TABLE",
         "CREATE VIEW",
         "DROP VIEW",
+        "CREATE INDEX",
+        "DROP INDEX",
         "REGISTER TABLE",
         "UNREGISTER TABLE",
     }

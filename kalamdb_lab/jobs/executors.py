@@ -12,6 +12,7 @@ from typing import Final
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.jobs.backups import NamespaceCopies
 from kalamdb_lab.jobs.cleanup import CleanUp, deletion_message
+from kalamdb_lab.jobs.indexes import INDEX, IndexWork
 from kalamdb_lab.jobs.run import Completed, Decision, Executor, JobRun
 from kalamdb_lab.jobs.upkeep import TableUpkeep
 from kalamdb_lab.model.ids import TableId
@@ -25,6 +26,8 @@ DROPPED: Final = "dropped"
 """Files of segments that were dropped or merged."""
 ORPHANS: Final = "orphans"
 """These, and files that crashes left and nothing names."""
+INDEXES: Final = "indexes"
+"""What was built for dropped indexes of a table."""
 
 
 def table_parameters(table: TableDef) -> dict[str, object]:
@@ -47,8 +50,10 @@ class Executors:
         upkeep: TableUpkeep,
         cleanup: CleanUp,
         copies: NamespaceCopies,
+        indexes: IndexWork,
         scrub: Callable[[], bool],
     ) -> None:
+        self._indexes = indexes
         self._catalog = catalog
         self._upkeep = upkeep
         self._cleanup = cleanup
@@ -76,14 +81,18 @@ class Executors:
         return Completed(self._upkeep.flush(table, run))
 
     def compact(self, job: Job, run: JobRun) -> Decision:
-        """Merge the segments of a table.
+        """Merge the segments of a table, or build one of its indexes.
 
         Safe to run twice: segments are retired in the commit that lists the merged one, and who
-        finds one of them retired throws its own away.
+        finds one of them retired throws its own away. What was built of an index is not built
+        again.
         """
         table = self._table(job)
         if table is None or table.kind is TableKind.STREAM:
             return _is_gone(job)
+        if INDEX in job.parameters:
+            name = str(job.parameters[INDEX])
+            return Completed(self._indexes.build(table.table_id, name, run))
         return Completed(self._upkeep.compact(table, run))
 
     def retain(self, job: Job, run: JobRun) -> Decision:
@@ -126,6 +135,8 @@ class Executors:
         table = self._table(job)
         if table is None:
             return _is_gone(job)
+        if task == INDEXES:
+            return Completed(self._indexes.clear(table, run))
         versions = self._upkeep.purge([table], run)
         self._upkeep.trim(forgets=True)
         return Completed(deletion_message(self._cleanup.delete_retired(), versions=versions))

@@ -25,11 +25,12 @@ from kalamdb_lab.jobs.due import NEVER_US, flush_due_us, kept_us, key_of, pause_
 from kalamdb_lab.jobs.executors import ORPHANS, TASK, table_parameters
 from kalamdb_lab.jobs.failures import reason_of
 from kalamdb_lab.jobs.housekeeping import Housekeeping
+from kalamdb_lab.jobs.indexes import INDEX, IndexNeeds, index_job_key
 from kalamdb_lab.jobs.journal import JobJournal
 from kalamdb_lab.jobs.manager import JobManager
 from kalamdb_lab.model.ids import ROOT_USER
 from kalamdb_lab.model.jobs import Job, JobKind
-from kalamdb_lab.model.tables import FlushPolicy, TableDef, TableKind
+from kalamdb_lab.model.tables import FlushPolicy, TableDef, TableKind, VectorIndex
 from kalamdb_lab.partitions.hot_tally import HotTally
 from kalamdb_lab.store.log import Store
 from kalamdb_lab.store.presence import Presence
@@ -72,6 +73,7 @@ class Schedules:
         presence: Presence,
         journal: JobJournal,
         clock: Clock,
+        indexes: IndexNeeds,
         *,
         default_policy: FlushPolicy | None,
     ) -> None:
@@ -84,6 +86,7 @@ class Schedules:
         self._journal = journal
         self._clock = clock
         self._default_policy = default_policy
+        self._indexes = indexes
         self._tally = HotTally(store)
         self._ages = TableAges(catalog, store, self._tally)
         self._history: tuple[int, dict[str, list[Job]]] = (-1, {})
@@ -159,6 +162,8 @@ class Schedules:
                 break  # so it will be for the others
             except KalamError:
                 next_us = 0
+        for table, index in self._indexes.suspects():
+            next_us = min(next_us, self._consider_index(table, index, now_us))
         self._next_us = min(next_us, house_us)
         self._seen_version = version
 
@@ -215,6 +220,28 @@ class Schedules:
                 created_by=ROOT_USER,
                 is_due=lambda: self._is_still_due(kind, table.table_key),
             )
+        return 0
+
+    def _consider_index(self, table: TableDef, index: VectorIndex, now_us: int) -> int:
+        """Let a job build what segments lack of an index; return when to look again."""
+        key = index_job_key(table, index)
+        ready = self._ready_us(JobKind.COMPACT, table, self._histories().get(key, ()))
+        if ready > now_us:
+            return 0 if ready == NEVER_US else ready
+        try:
+            if not self._indexes.is_lacking(table, index):
+                return NEVER_US
+            self._jobs.submit(
+                JobKind.COMPACT,
+                key=key,
+                parameters={**table_parameters(table), INDEX: index.name},
+                created_by=ROOT_USER,
+                is_due=lambda: self._indexes.is_lacking(table, index),
+            )
+        except ClosedError:
+            raise
+        except KalamError:
+            pass  # somebody was faster, or the next look tries again
         return 0
 
     def _is_still_due(self, kind: JobKind, table_key: int) -> bool:

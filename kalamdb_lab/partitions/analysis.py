@@ -34,12 +34,19 @@ def analyze_partition(
             return 0
         table, partition = found
         metas = [listed.meta for listed in partition.segments.values()]
-    restated = [new for meta in metas if (new := _restated(reader, table, meta)) != meta]
+    restated = {
+        meta.segment_id: new.statistics
+        for meta in metas
+        if (new := _restated(reader, table, meta)) != meta
+    }
     if not restated:
         return 0
     with log.commit() as commit:
-        for meta in restated:
-            commit.transaction.restate_segment(meta)
+        # What else was said of a segment since its file was read, of an index say, stays.
+        for listed in commit.transaction.segments(key):
+            if (statistics := restated.get(listed.meta.segment_id)) is not None:
+                meta = replace(listed.meta, statistics=statistics)
+                commit.transaction.restate_segment(meta)
         commit.append_event(key, EntryKind.COMPACT)  # whoever holds the list reads it again
     home.published(table, key, log.store)
     return len(restated)

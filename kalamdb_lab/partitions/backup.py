@@ -25,9 +25,9 @@ from kalamdb_lab.segments.backup_file import (
     segment_files,
 )
 from kalamdb_lab.segments.cache import SegmentCache
-from kalamdb_lab.segments.layout import segment_path
+from kalamdb_lab.segments.layout import damaged, segment_path
 from kalamdb_lab.segments.manifest_file import listed_record, listed_segment
-from kalamdb_lab.segments.reader import SegmentReader, damaged
+from kalamdb_lab.segments.reader import SegmentReader
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.segments.writer import write_segment
 from kalamdb_lab.store.log import ListedSegment

@@ -12,11 +12,13 @@ from kalamdb_lab.errors import KalamError, NotFoundError, StorageError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.segments import SegmentMeta
 from kalamdb_lab.model.tables import TableDef
-from kalamdb_lab.segments.layout import segment_id_in, segment_paths
+from kalamdb_lab.segments.layout import index_path, segment_id_in, segment_paths
 from kalamdb_lab.segments.manifest_file import delete_manifest, write_manifest
 from kalamdb_lab.segments.storage import Storage
+from kalamdb_lab.segments.vector_index import write_index
 from kalamdb_lab.segments.writer import write_segment
 from kalamdb_lab.store.log import ListedSegment, Store
+from kalamdb_lab.vectors.inverted_lists import InvertedLists
 
 
 class SegmentHome:
@@ -140,6 +142,19 @@ class SegmentHome:
                 is_listed = bool(transaction.segments_by_id([meta.segment_id]))
             if not is_listed:
                 self.discard(meta)
+
+    def write_index(
+        self, meta: SegmentMeta, column_id: int, number: int, index: InvertedLists
+    ) -> str:
+        """Write an ANN index beside its segment, not yet listed; return its digest."""
+        path = index_path(meta.path, column_id, number)
+        return write_index(self._storage(meta.storage_id), path, index)
+
+    def discard_index(self, meta: SegmentMeta, column_id: int, number: int) -> None:
+        """Delete the files of an ANN index that is not listed; a failure leaves an orphan."""
+        with suppress(NotFoundError):
+            storage = self._storage(meta.storage_id)
+            storage.discard(index_path(meta.path, column_id, number))
 
     def delete_retired(self, store: Store, retired: Iterable[SegmentMeta]) -> int:
         """Delete the files of retired segments, and what is then empty; return how many."""

@@ -99,7 +99,7 @@ def drop_view(cursor: Cursor) -> s.DropView:
 
 
 def alter_table(cursor: Cursor) -> s.AlterTable:
-    """Read what follows ALTER TABLE."""
+    """Read what follows ALTER TABLE; what concerns an index is read by `indexes.of_table`."""
     table = cursor.table_name("ALTER TABLE")
     action = _alter_action(cursor)
     cursor.end()
@@ -115,8 +115,6 @@ def _alter_action(cursor: Cursor) -> s.AlterAction:
         cursor.accept("COLUMN")
         return s.ModifyColumn(column_spec(cursor, new=False))
     if cursor.accept("DROP"):
-        if cursor.word() in ("INDEX", "VECTOR") and not cursor.is_last():
-            raise cursor.refused("DROP INDEX", " yet")
         refuse_constraint(cursor)
         if not cursor.is_last():
             cursor.accept("COLUMN")
@@ -130,8 +128,6 @@ def _alter_action(cursor: Cursor) -> s.AlterAction:
         return s.RenameColumn(name, new_column(cursor)[0])
     if cursor.accept("SET"):
         return _access_level(cursor)
-    if cursor.word() == "CREATE":
-        raise cursor.refused("CREATE INDEX", " yet")
     if cursor.word() == "ALTER":
         raise cursor.refused("ALTER COLUMN", "; use MODIFY COLUMN")
     raise cursor.missing("ADD, DROP, RENAME, MODIFY or SET after ALTER TABLE")

@@ -12,6 +12,7 @@ from kalamdb_lab.sql import (
     administration,
     definitions,
     dml,
+    indexes,
     kalam_parser,
     live,
     storage_statements,
@@ -155,13 +156,15 @@ def _create(cursor: Cursor) -> s.Statement:
         return kalam_parser.create_namespace(cursor)
     if cursor.accept("STORAGE"):
         return storage_statements.create_storage(cursor)
+    if cursor.accept("INDEX"):
+        return indexes.create_index(cursor)
     return _unknown_object(cursor)
 
 
 def _alter(cursor: Cursor) -> s.Statement:
     cursor.at = 1
     if cursor.accept("TABLE"):
-        return definitions.alter_table(cursor)
+        return indexes.of_table(cursor) or definitions.alter_table(cursor)
     if cursor.accept("USER"):
         return kalam_parser.alter_user(cursor)
     if cursor.accept("NAMESPACE"):
@@ -183,6 +186,8 @@ def _drop(cursor: Cursor) -> s.Statement:
         return kalam_parser.drop_namespace(cursor)
     if cursor.accept("STORAGE"):
         return storage_statements.drop_storage(cursor)
+    if cursor.accept("INDEX"):
+        return indexes.drop_index(cursor)
     return _unknown_object(cursor)
 
 

@@ -199,7 +199,30 @@ class SetAccessLevel:
     level: str
 
 
-AlterAction: TypeAlias = AddColumn | DropColumn | RenameColumn | ModifyColumn | SetAccessLevel
+@dataclass(frozen=True, slots=True)
+class EmbedColumn:
+    """Fill c from the texts of another column; no SQL says it, `Session.embed` does.
+
+    Attributes
+    ----------
+    source : str
+        The column with the texts.
+    function : str
+        The name of the embedding function, whose vectors have ``dimension`` components.
+    replace : bool
+        True if vectors that another function made may stay.
+    """
+
+    name: str
+    source: str
+    function: str
+    dimension: int
+    replace: bool = False
+
+
+AlterAction: TypeAlias = (
+    AddColumn | DropColumn | RenameColumn | ModifyColumn | SetAccessLevel | EmbedColumn
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +256,40 @@ class DropView(Statement):
 
     kind = "DROP VIEW"
     view: TableName
+    if_exists: bool = False
+
+
+# Vector indexes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateIndex(Statement):
+    """CREATE INDEX [IF NOT EXISTS] [i] ON t USING ANN (c), ALTER TABLE t CREATE [VECTOR] INDEX c.
+
+    Attributes
+    ----------
+    name : str or None
+        None for the default name.
+    options : tuple of (str, literal)
+        As written, in order, unchecked; names in upper case.
+    """
+
+    kind = "CREATE INDEX"
+    name: str | None = None
+    table: TableName
+    indexed_column: str
+    if_not_exists: bool = False
+    options: tuple[tuple[str, OptionValue], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropIndex(Statement):
+    """DROP INDEX [IF EXISTS] i, or ALTER TABLE t DROP [VECTOR] INDEX c: then ``name`` is None."""
+
+    kind = "DROP INDEX"
+    name: TableName | None = None
+    table: TableName | None = None
+    indexed_column: str | None = None
     if_exists: bool = False
 
 

@@ -8,20 +8,23 @@ from dataclasses import replace
 
 from kalamdb_lab.errors import (
     AlreadyExistsError,
+    DimensionMismatchError,
     InvalidDefinitionError,
     NotFoundError,
     NotSupportedError,
+    TypeMismatchError,
 )
 from kalamdb_lab.model.datatypes import BIGINT, KalamDataType, StorageValue, TypeKind
 from kalamdb_lab.model.ids import SYSTEM_COLUMNS, TableId
 from kalamdb_lab.model.tables import (
     ColumnDef,
+    EmbeddingSource,
     SchemaChange,
     TableDef,
     TableKind,
     TableOptions,
 )
-from kalamdb_lab.sql.statements import ColumnSpec
+from kalamdb_lab.sql.statements import ColumnSpec, EmbedColumn
 
 GENERATED_DEFAULT = "SNOWFLAKE_ID()"
 
@@ -130,9 +133,14 @@ def new_table(
 def changed(
     table: TableDef, columns: tuple[ColumnDef, ...], change: str, *, at_us: int, changed_by: str
 ) -> TableDef:
-    """Return the table with one more schema version."""
+    """Return the table with one more schema version.
+
+    An index goes with its column, and when that holds no vectors any more.
+    """
     step = SchemaChange(table.schema_version + 1, at_us, changed_by, change, columns)
-    return replace(table, history=(*table.history, step), updated_at_us=at_us)
+    vectors = {c.column_id for c in columns if c.data_type.kind is TypeKind.EMBEDDING}
+    indexes = tuple(index for index in table.indexes if index.column_id in vectors)
+    return replace(table, history=(*table.history, step), updated_at_us=at_us, indexes=indexes)
 
 
 def refuse_unalterable(table: TableDef) -> None:
@@ -214,8 +222,43 @@ def with_modified(
         raise InvalidDefinitionError(
             f"Column '{column.name}' of type {data_type} cannot be a primary key"
         )
-    new = replace(column, data_type=data_type, nullable=nullable, default=default, fill=fill)
+    is_filled = data_type == column.data_type
+    new = replace(
+        column,
+        data_type=data_type,
+        nullable=nullable,
+        default=default,
+        fill=fill,
+        embedding=column.embedding if is_filled else None,
+    )
     return tuple(new if c.column_id == column.column_id else c for c in table.columns)
+
+
+def with_embedding(table: TableDef, action: EmbedColumn) -> tuple[ColumnDef, ...]:
+    """Return the columns when one is filled by an embedding function from another.
+
+    Raises
+    ------
+    TypeMismatchError
+        It is no EMBEDDING column, or the other one no TEXT.
+    DimensionMismatchError
+        The function makes vectors of another dimension.
+    """
+    column, source = present_column(table, action.name), present_column(table, action.source)
+    if column.data_type.kind is not TypeKind.EMBEDDING:
+        raise TypeMismatchError(f"Column '{column.name}' is not an EMBEDDING column")
+    if source.data_type.kind is not TypeKind.TEXT:
+        raise TypeMismatchError(f"Column '{source.name}' is not a TEXT column")
+    if column.data_type.dimension != action.dimension:
+        raise DimensionMismatchError(
+            f"Column '{column.name}' expects {column.data_type.dimension} dimensions, "
+            f"'{action.function}' makes {action.dimension}"
+        )
+    made_by = EmbeddingSource(action.function, source.column_id)
+    return tuple(
+        replace(c, embedding=made_by) if c.column_id == column.column_id else c
+        for c in table.columns
+    )
 
 
 def _refuse_taken(table: TableDef, name: str) -> None:

@@ -93,13 +93,15 @@ def access_level(value: OptionValue) -> AccessLevel:
         ) from None
 
 
-def given_once(options: Sequence[tuple[str, OptionValue]]) -> dict[str, OptionValue]:
+def given_once(
+    options: Sequence[tuple[str, OptionValue]], *, thing: str = "Table"
+) -> dict[str, OptionValue]:
     """Return options by their names in capitals; refuses one that is said twice."""
     given: dict[str, OptionValue] = {}
     for name, value in options:
         upper = name.upper()
         if upper in given:
-            raise InvalidOptionError(f"Table option '{upper}' appears twice")
+            raise InvalidOptionError(f"{thing} option '{upper}' appears twice")
         given[upper] = value
     return given
 

@@ -27,6 +27,7 @@ from kalamdb_lab.partitions.eviction import evict_expired
 from kalamdb_lab.partitions.partition import fold_rows
 from kalamdb_lab.partitions.payload import Row
 from kalamdb_lab.partitions.segment_home import SegmentHome
+from kalamdb_lab.tables.embedding import fillings
 from kalamdb_lab.tables.keys import (
     KeyLookup,
     duplicate_key,
@@ -94,6 +95,8 @@ class TableWriter:
             raise TransactionStateError("STREAM tables take no part in transactions")
         now = self._table_by_key(table.table_key)
         if now is None or now.schema_version != table.schema_version or now.kind is not table.kind:
+            raise SchemaChangedError
+        if now is not table and fillings(now) != fillings(table):
             raise SchemaChangedError
 
     def check_not_null(self, table: TableDef, rows: Sequence[Row]) -> None:
