@@ -29,6 +29,7 @@ from kalamdb_lab.jobs.backups import NamespaceCopies
 from kalamdb_lab.jobs.cleanup import CleanUp
 from kalamdb_lab.jobs.executors import Executors
 from kalamdb_lab.jobs.housekeeping import Housekeeping
+from kalamdb_lab.jobs.indexes import IndexNeeds, IndexWork
 from kalamdb_lab.jobs.journal import JOURNAL_FILE, JobJournal
 from kalamdb_lab.jobs.manager import JobManager
 from kalamdb_lab.jobs.schedules import Schedules
@@ -45,6 +46,7 @@ from kalamdb_lab.partitions.segment_home import SegmentHome
 from kalamdb_lab.query.derived import DerivedTables
 from kalamdb_lab.query.direct import DirectQueries
 from kalamdb_lab.query.duck import DuckEngine
+from kalamdb_lab.query.partition_scans import PartitionScans
 from kalamdb_lab.query.planner import Planner
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.registered_scans import RegisteredScans
@@ -58,6 +60,7 @@ from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.store.presence import Presence
 from kalamdb_lab.store.sqlite import SqliteStore
 from kalamdb_lab.tables.backup import NamespaceBackup, NamespaceRestore
+from kalamdb_lab.tables.embedding import EmbeddingFunctions
 from kalamdb_lab.tables.keys import KeyLookup
 from kalamdb_lab.tables.options import default_flush_policy
 from kalamdb_lab.tables.writing import TableWriter
@@ -139,16 +142,16 @@ class AppContext:
         )
         self.jobs.release_abandoned()
         files = RegisteredFilesReader(directory, self._own_files, cache)
+        partitions = PartitionScans(self.reader, cache_bytes=self.settings.cache_bytes)
+        self.log.on_retired(partitions.forget)
         self.scans = TableScans(
             self.log,
-            self.reader,
+            partitions,
             self.catalog.table_by_key,
             clock,
             registered=RegisteredScans(files),
             derived=self._derived_rows,
-            cache_bytes=self.settings.cache_bytes,
         )
-        self.log.on_retired(self.scans.forget)
         self.duck = DuckEngine(self.ids, memory_bytes=self.settings.query_memory_bytes)
         leases = Leases(self.store, clock, grace_s=self.settings.retired_segment_grace_s)
         retired = RetiredFiles(
@@ -196,6 +199,7 @@ class AppContext:
         )
         self.logins = Logins(self.catalog, self.queries, self.log, self.audit, clock)
         self.parsed = ParseCache()
+        self.embedding_functions = EmbeddingFunctions()
         upkeep = TableUpkeep(
             self.catalog,
             self.log,
@@ -224,7 +228,9 @@ class AppContext:
             NamespaceRestore(self.catalog, self.log, self.home, self._storage, system, clock),
             directory,
         )
-        executors = Executors(self.catalog, upkeep, cleanup, copies, self.store.scrub)
+        from_rows = self.settings.index_from_rows
+        indexes = IndexWork(self.catalog, self.log, self.home, self.reader, from_rows=from_rows)
+        executors = Executors(self.catalog, upkeep, cleanup, copies, indexes, self.store.scrub)
         self.live = LiveQueryManager(
             self.feed,
             self.changes,
@@ -277,6 +283,7 @@ class AppContext:
             self.presence,
             JobJournal(directory),
             clock,
+            IndexNeeds(self.catalog, self.store, from_rows=from_rows),
             default_policy=default_policy,
         )
         self.schedules.start()

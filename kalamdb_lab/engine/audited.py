@@ -83,6 +83,11 @@ def _view(statement: Any, namespace: str) -> str:
     return qualified(statement.view, namespace)
 
 
+def _dropped_index(statement: s.DropIndex, namespace: str) -> str:
+    # DROP INDEX names no table; which it is may not be known, nor told.
+    return qualified(statement.name or statement.table or (), namespace)
+
+
 def _name(statement: Any, _: str) -> str:
     return str(statement.name)
 
@@ -156,6 +161,14 @@ def _alteration(statement: s.AlterTable) -> Mapping[str, object]:
             return {"change": "MODIFY COLUMN", "column": column.name}
         case s.SetAccessLevel(level):
             return {"change": "ACCESS_LEVEL", "to": level.lower()}
+        case s.EmbedColumn(name, source, function):
+            change = {"change": "EMBED", "column": name, "source": source, "function": function}
+            return change | ({"replace": True} if statement.action.replace else {})
+
+
+def _index(statement: s.CreateIndex | s.DropIndex) -> Mapping[str, object]:
+    column = statement.indexed_column
+    return {} if column is None else {"column": column}
 
 
 def _user_change(statement: c.AlterUser) -> Mapping[str, object]:
@@ -189,6 +202,8 @@ AUDITED: Final[dict[type[s.Statement], Audited]] = {
     s.DropTable: Audited(_table, _ALWAYS, _DEFINITIONS),
     s.CreateView: Audited(_view, _ALWAYS, _DEFINITIONS),
     s.DropView: Audited(_view, _ALWAYS, _DEFINITIONS),
+    s.CreateIndex: Audited(_table, _ALWAYS, _DEFINITIONS, _index),
+    s.DropIndex: Audited(_dropped_index, _ALWAYS, _DEFINITIONS, _index),
     c.RegisterTable: Audited(_table, _ALWAYS, _DEFINITIONS),
     c.UnregisterTable: Audited(_table, _ALWAYS, _DEFINITIONS),
     c.CreateStorage: Audited(_storage, _ALWAYS, _DEFINITIONS),

@@ -14,10 +14,14 @@ from kalamdb_lab.config import Settings
 from kalamdb_lab.engine.directory import CATALOG_FILE, STORAGE_DIRECTORY, check_is_database
 from kalamdb_lab.errors import CorruptError, NotFoundError, StorageError
 from kalamdb_lab.model.ids import PartitionKey
+from kalamdb_lab.model.segments import SegmentMeta
+from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.partitions.commit_log import CommitLog
+from kalamdb_lab.partitions.indexing import indexed_column
 from kalamdb_lab.partitions.partition import Partition
 from kalamdb_lab.partitions.payload import decode_rows
 from kalamdb_lab.segments.cache import SegmentCache
+from kalamdb_lab.segments.layout import segment_paths
 from kalamdb_lab.segments.manifest_file import orphans
 from kalamdb_lab.segments.reader import SegmentReader
 from kalamdb_lab.segments.storage import Storage
@@ -46,6 +50,8 @@ class TableReport:
         Rows of those segments.
     damaged_commits : int
         Commits that are not flushed and cannot be read.
+    damaged_indexes : int
+        Segments whose ANN index is damaged or missing; they are searched without it.
     """
 
     name: str
@@ -57,6 +63,7 @@ class TableReport:
     missing: int = 0
     lost_rows: int = 0
     damaged_commits: int = 0
+    damaged_indexes: int = 0
 
     @property
     def is_sound(self) -> bool:
@@ -148,6 +155,7 @@ class _Check:
         self._parts = parts
         self._clock = clock
         self._tables: dict[int, TableReport] = {}
+        self._definitions: dict[int, TableDef] = {}
 
     def report(self) -> Report:
         self._name_tables()
@@ -173,6 +181,7 @@ class _Check:
         try:
             tables = self._parts.catalog.tables.all().values()
             names |= {t.table_key: str(t.table_id) for t in tables if t.is_stored}
+            self._definitions = {table.table_key: table for table in tables}
         except CorruptError:
             # The definitions themselves are damaged; segments still say whose they are.
             with self._parts.store.read() as transaction:
@@ -215,6 +224,7 @@ class _Check:
         table.segments += 1
         table.rows += rows
         table.size_bytes += meta.size_bytes
+        table.damaged_indexes += self._has_damaged_index(meta)
         if state is not SegmentState.SOUND:
             table.damaged += state is SegmentState.DAMAGED
             table.missing += state is SegmentState.MISSING
@@ -226,6 +236,17 @@ class _Check:
         except (CorruptError, NotFoundError):
             return SegmentState.MISSING
         return segment_state(storage, segment.meta)
+
+    def _has_damaged_index(self, meta: SegmentMeta) -> bool:
+        table = self._definitions.get(meta.partition.table_key)
+        if table is None:
+            return False
+        reader = self._parts.reader
+        return any(
+            meta.built(index) is not None
+            and reader.vector_index(meta, table, indexed_column(table, index)) is None
+            for index in table.indexes
+        )
 
     def _is_live(self, segment: ListedSegment) -> bool:
         with self._parts.store.read() as transaction:
@@ -239,7 +260,7 @@ class _Check:
         known += [segment.meta for segment in listed]
         paths: dict[str, set[str]] = {}
         for meta in known:
-            paths.setdefault(meta.storage_id, set()).add(meta.path)
+            paths.setdefault(meta.storage_id, set()).update(segment_paths(meta))
         found = 0
         for storage_id in self._storage_ids(paths):
             try:

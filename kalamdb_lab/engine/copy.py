@@ -22,7 +22,7 @@ from kalamdb_lab.partitions.partition import loaded
 from kalamdb_lab.partitions.segment_home import SegmentHome
 from kalamdb_lab.segments.backup_file import copy_segment, move_up, new_backup
 from kalamdb_lab.segments.base_directory import claiming, lies_within
-from kalamdb_lab.segments.reader import damaged
+from kalamdb_lab.segments.layout import damaged
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.store.catalog_file import copy_catalog
 from kalamdb_lab.store.log import Store
@@ -171,6 +171,11 @@ class _Copy:
     def _copy_segments(self, source: Storage, target: Storage) -> None:
         with self._store.read() as transaction:
             listed = [segment.meta for segment in transaction.all_segments()]
+        # An index is built again in the copy, as what is written meanwhile would be.
+        with self._store.write() as transaction:
+            for meta in listed:
+                if meta.indexes:
+                    transaction.restate_segment(replace(meta, indexes={}))
         for meta in listed:
             if meta.storage_id != source.storage_id:
                 continue

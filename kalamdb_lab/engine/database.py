@@ -13,6 +13,7 @@ from typing import Self
 
 from kalamdb_lab.authorization.gateway import authorize_kind
 from kalamdb_lab.clock import Clock, SystemClock
+from kalamdb_lab.embeddings import EmbeddingFunction
 from kalamdb_lab.engine.app_context import AppContext
 from kalamdb_lab.engine.audited import EVERYTHING
 from kalamdb_lab.engine.copy import BackupReport
@@ -23,7 +24,9 @@ from kalamdb_lab.errors import ClosedError, StorageError
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.ids import DEFAULT_NAMESPACE, ROOT_USER, checked_user_id
 from kalamdb_lab.query.request import Request
+from kalamdb_lab.query.result import Result
 from kalamdb_lab.sql.commands import BackupDatabase
+from kalamdb_lab.tables.embedding import Embedding, EmbeddingFunctions
 
 _shared: dict[str, tuple[AppContext, int]] = {}
 _shared_lock = threading.Lock()
@@ -126,6 +129,10 @@ class Database:
         self.user = None if user == ROOT_USER else user
         self._shared_as = shared_as
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        # All sessions of an opening for one user are that user's.
+        self._functions = (
+            None if self.user is None else EmbeddingFunctions(context.embedding_functions)
+        )
         self._closed = False
         self.path = path
 
@@ -175,10 +182,46 @@ class Database:
         if password is not None:
             logins.check_password(login, password)
         with logins.opening(login):
-            session = Session(self._context, user_id, namespace, origin=origin)
+            session = Session(
+                self._context, user_id, namespace, origin=origin, functions=self._functions
+            )
             login.request_id = f"{session.session_id}-0"
         self._sessions.add(session)
         return session
+
+    def embed(
+        self,
+        table: str,
+        column: str,
+        *,
+        source: str,
+        function: EmbeddingFunction,
+        replace: bool = False,
+    ) -> Result:
+        """Fill an EMBEDDING column from the texts of another column from now on.
+
+        As `Session.embed`, by the user whom the database was opened as, or root.
+
+        Parameters
+        ----------
+        table : str
+            ``namespace.table``; a bare name is one of namespace ``default``.
+        column, source : str
+            An EMBEDDING column with the dimension of the function, and a TEXT column.
+        function : EmbeddingFunction
+            What `kalam.embedding_function` or `kalam.sentence_transformer` made, or any object
+            with a name, a dimension and ``embed(texts)``.
+        replace : bool
+            Let vectors stay that another function made.
+        """
+        with self.session() as session:
+            return session.embed(table, column, source=source, function=function, replace=replace)
+
+    @property
+    def embeddings(self) -> list[Embedding]:
+        """The columns that embedding functions fill, and whether their function was given."""
+        with self.session() as session:
+            return session.embeddings()
 
     @property
     def jobs(self) -> DatabaseJobs:

@@ -14,6 +14,7 @@ from kalamdb_lab.errors import ConflictError, KalamError, NotSupportedError, Par
 from kalamdb_lab.live.event_queue import Callback, EventQueue
 from kalamdb_lab.live.statement import options_of
 from kalamdb_lab.model.tables import TableDef
+from kalamdb_lab.query.batches import Batch
 from kalamdb_lab.query.request import Request
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.sql.commands import Describe, ShowTables, Subscribe
@@ -137,7 +138,8 @@ class Pipeline:
             request, first = first or request_for(params), None
             attempt.request = request
             authorize_statement(statement, request.context.role)
-            return self._context.handlers.handle(statement, request)
+            result = self._context.handlers.handle(statement, request)
+            return result.searched(request.searches)
 
         return _retried(handle).timed((time.perf_counter() - started) * 1_000)
 
@@ -187,6 +189,7 @@ class Pipeline:
     def run_tree(
         self,
         tree: exp.Expression,
+        params: tuple[Any, ...],
         request_for: RequestFor,
         relations: Mapping[str, pa.Table],
         cache_key: Hashable | None,
@@ -194,15 +197,38 @@ class Pipeline:
         """Run a query given as a tree."""
         started = time.perf_counter()
 
-        def run() -> pa.Table:
-            request = attempt.request = request_for(()).with_relations(relations)
-            return self._context.queries.run(
+        def run() -> Result:
+            request = attempt.request = request_for(params).with_relations(relations)
+            table = self._context.queries.run(
                 tree, request, text_semantics=False, cache_key=cache_key
             )
+            return Result.of_table("SELECT", table).searched(request.searches)
 
         with self._watch(_query_of(tree)) as attempt:
-            table = _retried(run)
-        return Result.of_table("SELECT", table).timed((time.perf_counter() - started) * 1_000)
+            result = _retried(run)
+        return result.timed((time.perf_counter() - started) * 1_000)
+
+    def run_batch(
+        self,
+        ranking: Select,
+        params: tuple[Any, ...],
+        vectors: Sequence[object],
+        request_for: RequestFor,
+        answer: Callable[[Batch | None], pa.Table],
+    ) -> Result:
+        """Run a ranking for several vectors; each takes the place of its last parameter."""
+        started = time.perf_counter()
+        bind_count(ranking.kind, ranking.parameters, (*params, None))
+
+        def run() -> Result:
+            request = attempt.request = request_for(params)
+            key = ("batch", ranking.text)
+            batch = self._context.queries.batch(ranking.query, request, vectors, cache_key=key)
+            return Result.of_table("SELECT", answer(batch)).searched(request.searches)
+
+        with self._watch(ranking) as attempt:
+            result = _retried(run)
+        return result.timed((time.perf_counter() - started) * 1_000)
 
     def stream_tree(
         self,

@@ -13,8 +13,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from kalamdb_lab.authorization.gateway import authorize_namespace
+from kalamdb_lab.engine.embedding_session import EmbeddingSession
+from kalamdb_lab.engine.hybrid_session import HybridSession
 from kalamdb_lab.engine.live_results import LiveResultSession
+from kalamdb_lab.engine.nearest_session import NearestSession
 from kalamdb_lab.engine.pipeline import Pipeline, listed
+from kalamdb_lab.engine.tree_session import TreeSession
 from kalamdb_lab.errors import ClosedError, NotFoundError, UserDroppedError
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.ids import INFORMATION_SCHEMA, SYSTEM_NAMESPACE, checked_user_id
@@ -23,16 +27,16 @@ from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.query.request import Interruption, LocalRelations, Request
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.sql.commands import SetUserStorage
+from kalamdb_lab.tables.embedding import EmbeddingFunctions
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from sqlglot import exp
 
     from kalamdb_lab.catalog.catalog import Catalog
     from kalamdb_lab.engine.app_context import AppContext
 
 
-class Session(LiveResultSession):
+class Session(TreeSession, EmbeddingSession, LiveResultSession, NearestSession, HybridSession):
     """Runs statements as one user. Made by `Database.session`.
 
     Statements of one session run one after the other; sessions run beside each other. The role
@@ -51,9 +55,16 @@ class Session(LiveResultSession):
     """
 
     def __init__(
-        self, context: AppContext, user: str, namespace: str, *, origin: str = "session"
+        self,
+        context: AppContext,
+        user: str,
+        namespace: str,
+        *,
+        origin: str = "session",
+        functions: EmbeddingFunctions | None = None,
     ) -> None:
         self._context = context
+        self._functions = functions or EmbeddingFunctions(context.embedding_functions)
         self._transaction = context.transaction()
         self._pipeline = Pipeline(context, self._transaction)
         self._lock = threading.RLock()
@@ -124,72 +135,6 @@ class Session(LiveResultSession):
         request_for = partial(self._request, row_limit=row_limit, relations=relations)
         with self._lock:
             return self._pipeline.run_text(sql, listed(params), request_for, as_user)
-
-    def query_tree(
-        self,
-        tree: exp.Expression,
-        *,
-        relations: Mapping[str, pa.Table] | None = None,
-        cache_key: Hashable | None = None,
-    ) -> Result:
-        """Run a query given as a tree, as an ibis expression compiles to; same rules as text.
-
-        Parameters
-        ----------
-        tree : sqlglot.exp.Expression
-            One query; its arithmetic is DuckDB's.
-        relations : mapping, optional
-            Further Arrow tables by name, for this query only.
-        cache_key : hashable, optional
-            Identifies the tree: a plan made for an equal key is used again.
-        """
-        with self._lock:
-            return self._pipeline.run_tree(tree, self._request, relations or {}, cache_key)
-
-    def stream_tree(
-        self,
-        tree: exp.Expression,
-        *,
-        relations: Mapping[str, pa.Table] | None = None,
-        batch_rows: int = 100_000,
-        text_semantics: bool = False,
-    ) -> pa.RecordBatchReader:
-        """Run a query given as a tree and read its rows in batches, at one snapshot.
-
-        Parameters
-        ----------
-        batch_rows : int
-            Rows of one batch at most.
-        text_semantics : bool
-            True if the tree was parsed from SQL text, whose arithmetic is PostgreSQL's.
-        """
-        with self._lock:
-            return self._pipeline.stream_tree(
-                tree,
-                self._request,
-                relations or {},
-                batch_rows,
-                text_semantics=text_semantics,
-            )
-
-    def describe_tree(
-        self,
-        tree: exp.Expression,
-        *,
-        relations: Mapping[str, pa.Table] | None = None,
-        text_semantics: bool = False,
-    ) -> pa.Schema:
-        """Return the columns that a query would give, without running it.
-
-        Parameters
-        ----------
-        text_semantics : bool
-            True if the tree was parsed from SQL text, whose arithmetic is PostgreSQL's.
-        """
-        with self._lock:
-            return self._pipeline.describe_tree(
-                tree, self._request, relations or {}, text_semantics=text_semantics
-            )
 
     def insert(self, table: str, rows: object) -> Result:
         """Insert many rows at once.
@@ -369,6 +314,7 @@ class Session(LiveResultSession):
             self._use,
             row_limit,
             self._transaction,
+            embedder=self._functions,
         )
         return request.with_relations(relations or {})
 

@@ -12,12 +12,13 @@ from kalamdb_lab.clock import Clock
 from kalamdb_lab.errors import CorruptError
 from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.jobs import JobStatus
+from kalamdb_lab.model.tables import TableDef
 from kalamdb_lab.partitions.row_counts import RowCounts, row_counts
 from kalamdb_lab.query.derived import Metric
+from kalamdb_lab.query.plan import Plan
 from kalamdb_lab.query.plan_cache import PlanCache
-from kalamdb_lab.query.planner import Plan
 from kalamdb_lab.segments.cache import SegmentCache
-from kalamdb_lab.store.log import Store
+from kalamdb_lab.store.log import ReadTransaction, Store
 
 
 class DatabaseStats:
@@ -62,6 +63,28 @@ class DatabaseStats:
         yield "cache_bytes", self._cache.used_bytes, "bytes"
         yield "plan_hits", self._plans.hits, "lookups"
         yield "plan_misses", self._plans.misses, "lookups"
+        yield from self._indexes()
+
+    def _indexes(self) -> Iterator[Metric]:
+        """Yield how much of each ANN index is built, and what share of the nearest it finds."""
+        for table in self._catalog.tables_in(None):
+            for index in table.indexes:
+                live = built = 0
+                found = 0.0
+                with self._store.read() as transaction:
+                    for scope in transaction.scopes(table.table_key):
+                        key = PartitionKey(table.table_key, scope)
+                        live += self._counted(transaction, table, key, None).rows
+                        for listed in transaction.segments(key):
+                            part = listed.meta.built(index)
+                            if part is not None:
+                                rows = listed.meta.row_count - listed.removed.count
+                                built, found = built + rows, found + rows * part.recall
+                name = f"index {table.table_id.namespace}.{index.name}"
+                if built:
+                    yield f"{name} recall", found / built, "ratio"
+                yield f"{name} rows indexed", built, "rows"
+                yield f"{name} rows not indexed", max(live - built, 0), "rows"
 
     def _held(self) -> RowCounts:
         now_us, held = self._clock.now_us(), RowCounts()
@@ -72,11 +95,19 @@ class DatabaseStats:
                 expired_before_us = None if ttl_s is None else now_us - ttl_s * 1_000_000
                 for scope in transaction.scopes(table.table_key):
                     key = PartitionKey(table.table_key, scope)
-                    try:
-                        held += row_counts(transaction, key, expired_before_us=expired_before_us)
-                    except msgspec.MsgspecError:
-                        raise CorruptError(
-                            f"An entry of {table.table_id} in the commit log is damaged; restore "
-                            "a backup"
-                        ) from None
+                    held += self._counted(transaction, table, key, expired_before_us)
         return held
+
+    def _counted(
+        self,
+        transaction: ReadTransaction,
+        table: TableDef,
+        key: PartitionKey,
+        expired_before_us: int | None,
+    ) -> RowCounts:
+        try:
+            return row_counts(transaction, key, expired_before_us=expired_before_us)
+        except msgspec.MsgspecError:
+            raise CorruptError(
+                f"An entry of {table.table_id} in the commit log is damaged; restore a backup"
+            ) from None

@@ -29,7 +29,7 @@ from kalamdb_lab.model.ids import PartitionKey
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.changes import Change, ChangeReader, Watched
 from kalamdb_lab.partitions.commit_log import CommitLog
-from kalamdb_lab.query.planner import Plan
+from kalamdb_lab.query.plan import Plan
 from kalamdb_lab.query.queries import Queries
 from kalamdb_lab.query.relation_keys import AllScopesRef, DerivedRef, RegisteredRef, TableRef
 from kalamdb_lab.query.request import Request

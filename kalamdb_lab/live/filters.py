@@ -25,13 +25,16 @@ from kalamdb_lab.model.datatypes import BIGINT, TEXT, TypeKind
 from kalamdb_lab.model.tables import ColumnDef, TableDef
 from kalamdb_lab.partitions.removals import Seqs
 from kalamdb_lab.query.constants import plain_value
-from kalamdb_lab.query.planner import Plan, Planner, StatementContext
+from kalamdb_lab.query.parameters import StatementContext
+from kalamdb_lab.query.plan import Plan
+from kalamdb_lab.query.planner import Planner
 from kalamdb_lab.query.relation_keys import LocalRef
 from kalamdb_lab.query.relations import (
     ArrowPart,
     BoundPredicate,
     Part,
     Relation,
+    ScanProvider,
     ScanRequest,
 )
 
@@ -115,12 +118,13 @@ class Filter:
         self._exact: Shape | None = None if values else shape
         self.shape = shape
         self.values: tuple[Value, ...] = values
-        plan = shape.plan
-        numbers = {*plan.parameters, *(n for vector in plan.vectors for n in vector.numbers)}
+        plan, vectors = shape.plan, shape.plan.vectors
+        numbers = {*plan.parameters, *(n for vector in vectors for n in vector.numbers)}
         self.group: Hashable = (
             id(shape),
             tuple(_said(condition.params[number - 1]) for number in sorted(numbers)),
             condition.context if plan.context else None,
+            id(condition.context.embedder) if any(v.embedded for v in vectors) else None,
         )
 
     def matching(
@@ -193,8 +197,8 @@ class Shapes:
             As a SELECT with this WHERE is refused, before it is run.
         """
         where, types, values = _parameterised(condition, table)
-        source = condition.source
-        key = (table.table_key, table.schema_version, repr(source), repr(where))
+        made = tuple(column.embedding for column in table.columns)
+        key = (table.table_key, table.schema_version, made, repr(condition.source), repr(where))
         shape = self._known.get(key)
         if shape is None:
             shape = self._planned(where, condition, table, tuple(types))
@@ -380,7 +384,7 @@ class _Names:
         raise AssertionError(f"no condition names all_users('{table}')")
 
 
-class _Batch:
+class _Batch(ScanProvider):
     """The changed rows and the parameters as a scan provider."""
 
     def __init__(self, rows: pa.Table, parameters: pa.Table | None) -> None:

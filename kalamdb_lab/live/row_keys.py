@@ -10,7 +10,7 @@ from sqlglot import exp
 from kalamdb_lab.catalog.catalog import Catalog
 from kalamdb_lab.errors import AmbiguousError, InvalidOptionError, NotFoundError
 from kalamdb_lab.model.ids import TableId
-from kalamdb_lab.query.planner import Plan
+from kalamdb_lab.query.plan import Plan
 from kalamdb_lab.query.relation_keys import TableRef
 
 _MANY_ROWS = (exp.Unnest, exp.Explode, exp.Posexplode, exp.Inline)

@@ -11,7 +11,7 @@ from sqlglot import exp
 from kalamdb_lab.model.datatypes import KalamDataType, TypeKind
 from kalamdb_lab.model.ids import TableId
 from kalamdb_lab.query.names import INLINED
-from kalamdb_lab.query.planner import Plan
+from kalamdb_lab.query.plan import Plan
 from kalamdb_lab.query.relation_keys import TableRef
 from kalamdb_lab.query.relations import Relation
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlglot import exp
@@ -14,10 +14,12 @@ from kalamdb_lab.live.filters import Condition, Shapes
 from kalamdb_lab.live.scope import SubscriptionScope, columns_of
 from kalamdb_lab.model.ids import TableId
 from kalamdb_lab.model.tables import TableDef, TableKind
-from kalamdb_lab.query.planner import StatementContext
+from kalamdb_lab.query.parameters import StatementContext
 from kalamdb_lab.query.request import Request
+from kalamdb_lab.query.vectors import bound
 from kalamdb_lab.sql.commands import Subscribe
 from kalamdb_lab.sql.live import checked_option, more_than_a_table
+from kalamdb_lab.tables.embedding import Remembered
 
 _BATCH_SIZE: Final = 1_000
 
@@ -123,7 +125,9 @@ def prepared(
     condition = None
     used: dict[int, str] = {}
     if statement.where is not None:
-        told = StatementContext(context.user_id, context.now_us)
+        # Each text is embedded once, now: batches of changes cannot wait for a function.
+        request = replace(request, embedder=Remembered(request.embedder))
+        told = StatementContext(context.user_id, context.now_us, request.embedder)
         condition = Condition(statement.where, source, request.params, told)
         used = {column.column_id: column.name for column in condition.columns(table)}
     listed = None if statement.columns is None else _listed(statement.columns, table)
@@ -141,6 +145,9 @@ def prepared(
         filter=None if condition is None else shapes.filter(condition, table),
         session_id=session_id,
     )
+    if scope.filter is not None:
+        given = dict(enumerate(request.params, start=1))
+        bound(scope.filter.shape.plan.vectors, given, request.embedder)
     return Prepared(scope, request, source, statement.text)
 
 

@@ -22,8 +22,8 @@ from kalamdb_lab.errors import (
 )
 from kalamdb_lab.query import functions
 from kalamdb_lab.query.allowed import function_refusal
-from kalamdb_lab.query.names import VIEW_ALIAS, BrokenViewError
 from kalamdb_lab.query.relations import Relation
+from kalamdb_lab.query.views import VIEW_ALIAS, BrokenViewError
 
 
 @dataclass(frozen=True, slots=True)

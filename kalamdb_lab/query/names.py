@@ -9,44 +9,34 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlglot import exp
 
 from kalamdb_lab.errors import (
     InvalidDefinitionError,
-    KalamError,
     NotAllowedError,
     NotFoundError,
     NotSupportedError,
     SqlSyntaxError,
 )
+from kalamdb_lab.query.markers import marker_table, new_marker
+from kalamdb_lab.query.nearest import Cut
 from kalamdb_lab.query.relations import NameResolver, Relation, ScanRequest, View
+from kalamdb_lab.query.row_filters import placed
 from kalamdb_lab.query.scopes import Needs, Occurrence, Scope
 from kalamdb_lab.query.vectors import Vectors, VectorValue
+from kalamdb_lab.query.views import BrokenViewError, renamed
 
 MAX_VIEW_DEPTH = 32
 INLINED = "kalam_inlined"
 """Key in ``meta``: true where SQL text begins in another tree (a view), false where it ends."""
 
-VIEW_ALIAS = "__view "
-"""What a view with named columns is called inside; its own name follows."""
-
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NO_CTES: Mapping[str, str] = {}
 _PLAIN_TABLE_ARGS = frozenset({"this", "db", "catalog", "alias", "joins", "sample"})
 """Text cannot sample: that node is on the list of trees only."""
-
-
-class BrokenViewError(NotFoundError):
-    """A view names a table or column that is gone."""
-
-    def __init__(self, message: str) -> None:
-        KalamError.__init__(self, message)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.message,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +55,9 @@ class ResolvedTree:
         The views inlined, with all names in them.
     vectors : tuple of VectorValue
         The vectors that distances are measured to, where the statement says them.
+    filters : dict of str to ResolvedTree
+        By marker of a relation of which only the nearest rows are needed: which of them can come
+        through. Without one, every row can.
     """
 
     tree: exp.Expression
@@ -72,7 +65,8 @@ class ResolvedTree:
     ctes: frozenset[str]
     aliases: dict[str, tuple[Relation, ...]]
     views: dict[str, frozenset[str]]
-    vectors: tuple[VectorValue, ...]
+    vectors: tuple[VectorValue, ...] = ()
+    filters: dict[str, ResolvedTree] = field(default_factory=dict)
 
 
 def resolve_names(
@@ -96,20 +90,6 @@ def resolve_names(
     return _Walker(resolver, prepare_view).run(tree)
 
 
-def marker_table(marker: str) -> exp.Table:
-    """Return the reference to a registered marker, which nothing a user writes can shadow."""
-    return exp.Table(
-        this=exp.to_identifier(marker, quoted=True),
-        db=exp.to_identifier("main"),
-        catalog=exp.to_identifier("temp"),
-    )
-
-
-def marker_sql(marker: str) -> str:
-    """Return how `marker_table` prints."""
-    return f'"temp"."main"."{marker}"'
-
-
 class _Walker:
     def __init__(
         self, resolver: NameResolver, prepare_view: Callable[[exp.Expression], exp.Expression]
@@ -128,11 +108,34 @@ class _Walker:
         self._query(tree, None, _NO_CTES)
         tree = root.this
         vectors = Vectors(tree, self._needs.occurrences)
+        for cut in vectors.cuts:
+            cut.occurrence.nearest = cut.nearest
         self._needs.finish(tree)
-        self._place_markers()
+        markers = self._place_markers()
         values = vectors.write()
         aliases = self._aliases()
-        return ResolvedTree(tree, self.requests, frozenset(self.ctes), aliases, self.views, values)
+        resolved = ResolvedTree(tree, self.requests, frozenset(self.ctes), aliases, self.views)
+        filters = {
+            markers[id(cut.occurrence)]: self._filter(cut, markers, resolved)
+            for cut in vectors.cuts
+            if cut.filter is not None
+        }
+        return replace(resolved, vectors=values, filters=filters)
+
+    def _filter(self, cut: Cut, markers: Mapping[int, str], around: ResolvedTree) -> ResolvedTree:
+        """Return a filter with markers for its relations."""
+        assert cut.filter is not None
+        requests: dict[str, ScanRequest] = {}
+        for node, at in placed(cut.filter):
+            occurrence = self._needs.occurrences[at]
+            if occurrence is cut.occurrence:
+                marker, request = new_marker(), cut.request()
+            else:
+                marker = markers[id(occurrence)]
+                request = self.requests[marker]
+            requests[marker] = request
+            self._place(node, marker, occurrence.alias)
+        return replace(around, tree=cut.filter, requests=requests)
 
     def _aliases(self) -> dict[str, tuple[Relation, ...]]:
         found: dict[str, tuple[Relation, ...]] = {}
@@ -319,7 +322,7 @@ class _Walker:
                 f"View {self._view_stack[-1]} references missing table {'.'.join(parts)}"
             ) from error
 
-    def _set_alias(self, node: exp.Expression, name: str) -> None:
+    def _set_alias(self, node: exp.Expr, name: str) -> None:
         alias = node.args.get("alias") or exp.TableAlias()
         alias.set("this", exp.to_identifier(name, quoted=True))
         node.set("alias", alias)
@@ -340,7 +343,7 @@ class _Walker:
         finally:
             self._view_stack.pop()
         if view.columns:
-            subquery.set("this", _renamed(subquery.this, view.name, view.columns))
+            subquery.set("this", renamed(subquery.this, view.name, view.columns))
         given = node.args.get("alias")
         subquery.set("alias", given or exp.TableAlias())
         self._set_alias(subquery, alias)
@@ -371,28 +374,27 @@ class _Walker:
             raise NotSupportedError("all_users() is not supported in a view")
         return self._resolver.all_users(arguments[0].name)
 
-    def _place_markers(self) -> None:
+    def _place_markers(self) -> dict[int, str]:
+        """Put markers in the place of tables; return them by the identity of the occurrence."""
         markers: dict[ScanRequest, str] = {}
+        placed: dict[int, str] = {}
         for occurrence in self._needs.occurrences:
             request = ScanRequest(
                 occurrence.relation,
                 occurrence.columns,
                 occurrence.predicates,
                 occurrence.include_deleted,
+                occurrence.nearest,
             )
             marker = markers.get(request)
             if marker is None:
-                marker = markers[request] = f"__k_{secrets.token_hex(8)}"
+                marker = markers[request] = new_marker()
                 self.requests[marker] = request
-            node = occurrence.node
-            for name, value in marker_table(marker).args.items():
-                node.set(name, value)
-            self._set_alias(node, occurrence.alias)
+            self._place(occurrence.node, marker, occurrence.alias)
+            placed[id(occurrence)] = marker
+        return placed
 
-
-def _renamed(query: exp.Expression, view: str, columns: tuple[str, ...]) -> exp.Expression:
-    """Return ``query`` with the column names that CREATE VIEW gave."""
-    names = [exp.to_identifier(column, quoted=True) for column in columns]
-    alias = exp.TableAlias(this=exp.to_identifier(VIEW_ALIAS + view, quoted=True), columns=names)
-    inner = exp.Subquery(this=query, alias=alias)
-    return exp.Select(expressions=[exp.Star()], from_=exp.From(this=inner))
+    def _place(self, node: exp.Expr, marker: str, alias: str) -> None:
+        for name, value in marker_table(marker).args.items():
+            node.set(name, value)
+        self._set_alias(node, alias)

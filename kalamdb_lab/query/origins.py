@@ -15,6 +15,7 @@ from kalamdb_lab.errors import InvalidDefinitionError
 from kalamdb_lab.model.datatypes import KalamDataType
 from kalamdb_lab.query.scopes import Occurrence
 from kalamdb_lab.sql.cast_types import data_type_of
+from kalamdb_lab.tables.embedding import EmbeddedColumn, embedded_column
 
 _ONE_OF_ITS_ARGUMENT = (
     *(exp.Max, exp.Min, exp.AnyValue, exp.First, exp.Last, exp.ArgMax, exp.ArgMin, exp.Mode),
@@ -36,12 +37,15 @@ class Origin:
         True if it is the primary key of its relation, unchanged.
     is_kept : bool
         True if every value is NULL or kept in a table, where it was checked.
+    embedded : EmbeddedColumn or None
+        Whose function the vectors are made by, if they are.
     """
 
     data_type: KalamDataType
     column: str | None = None
     is_key: bool = False
     is_kept: bool = False
+    embedded: EmbeddedColumn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,9 @@ class Origins:
         if origin is None:
             return None
         is_kept = all(item is not None and item.is_kept for item in found)
-        return replace(origin, is_key=False, is_kept=is_kept)
+        made = {item and item.embedded and item.embedded.function for item in found}
+        embedded = origin.embedded if len(made) == 1 else None
+        return replace(origin, is_key=False, is_kept=is_kept, embedded=embedded)
 
     def source_of(self, column: exp.Column) -> tuple[str, Origin | None]:
         """Return the alias of the source that a column is of, and what is known of it."""
@@ -156,6 +162,7 @@ class Origins:
                         column.primary_key,
                         # The session's own relations may hold anything.
                         relation.has_system_columns,
+                        embedded_column(relation.name, column),
                     ),
                 )
                 for column in relation.columns
@@ -196,7 +203,10 @@ class Origins:
             return self.outputs(query.this)
         if isinstance(query, exp.SetOperation):  # of the other side nothing is known
             return [
-                replace(output, origin=output.origin and replace(output.origin, is_kept=False))
+                replace(
+                    output,
+                    origin=output.origin and replace(output.origin, is_kept=False, embedded=None),
+                )
                 for output in self.outputs(query.this)
             ]
         known = self._known.get(id(query))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,7 @@ from kalamdb_lab.errors import (
 )
 from kalamdb_lab.model.faults import kind_of
 from kalamdb_lab.model.values import unwrapped
+from kalamdb_lab.tables.embedding import NO_FUNCTIONS, Embedder
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MAX_DIGITS = 38
@@ -47,6 +48,8 @@ def engine_value(value: object) -> Any:
         raise InvalidValueError("Parameter: TIME takes no offset")
     if hasattr(value, "tolist"):  # a numpy array
         return engine_value(value.tolist())
+    if hasattr(value, "to_list"):  # a Series of polars
+        return engine_value(value.to_list())
     if isinstance(value, (bytes, dt.date, dt.time, dt.timedelta)) or hasattr(value, "hex"):
         return value
     raise TypeMismatchError(
@@ -100,10 +103,13 @@ class StatementContext:
         The effective user: CURRENT_USER.
     now_us : int
         NOW, CURRENT_DATE and CURRENT_TIME as microseconds since 1970 in UTC.
+    embedder : Embedder
+        Makes vectors of the texts that distances are measured to.
     """
 
     user_id: str
     now_us: int
+    embedder: Embedder = field(default=NO_FUNCTIONS, compare=False)
 
     def value(self, name: str) -> object:
         """Return ``user``, ``now``, ``today`` or ``time`` for the engine."""

@@ -27,11 +27,14 @@ from kalamdb_lab.model.ids import (
 from kalamdb_lab.model.roles import Role
 from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.leases import Leases
+from kalamdb_lab.query.batches import Batch
 from kalamdb_lab.query.cancellation import Cancellation
 from kalamdb_lab.query.direct import Direct, DirectQueries, only_table, recognised
 from kalamdb_lab.query.duck import Bounds
+from kalamdb_lab.query.parameters import StatementContext
+from kalamdb_lab.query.plan import Plan
 from kalamdb_lab.query.plan_cache import PlanCache
-from kalamdb_lab.query.planner import Plan, Planner, StatementContext
+from kalamdb_lab.query.planner import Planner
 from kalamdb_lab.query.predicates import bind
 from kalamdb_lab.query.relation_keys import AllScopesRef, TableRef
 from kalamdb_lab.query.relations import Relation
@@ -197,15 +200,41 @@ class Queries:
         self, plan: Plan, request: Request, scans: StatementScans | None = None
     ) -> pa.Table:
         """Run a plan made by `plan` for the same request, at the newest commit by default."""
+        scans = scans or self._newest(plan, request)
         with self._cancellable(request) as cancellation:
-            return self._planner.execute(
+            rows = self._planner.execute(
                 plan,
-                scans or self._newest(plan, request),
+                scans,
                 request.params,
                 _statement_context(request),
                 bounds=self._bounds,
                 cancellation=cancellation,
             )
+        request.searches.extend(scans.searches)
+        return rows
+
+    def batch(
+        self,
+        tree: exp.Expression,
+        request: Request,
+        vectors: Sequence[object],
+        *,
+        cache_key: Hashable,
+    ) -> Batch | None:
+        """Return the nearest rows of a ranking for several vectors; see `Binder.batch`."""
+        plan = self.plan(tree, request, cache_key=cache_key)
+        scans = self._newest(plan, request)
+        with self._cancellable(request) as cancellation:
+            batch = self._planner.batch(
+                plan,
+                scans,
+                request.params,
+                vectors,
+                _statement_context(request),
+                cancellation=cancellation,
+            )
+        request.searches.extend(scans.searches)
+        return batch
 
     def stream(
         self,
@@ -279,13 +308,15 @@ class Queries:
         plan = self.plan(tree, request)
         provider = self.provider(plan, request)
         estimates = []
-        for _, scan in plan.requests:
+        for marker, scan in plan.requests:
             kept, total, rows = provider.estimate(scan, bind(scan, _numbered(request.params)))
             said = [f"columns {', '.join(scan.columns)}"]
             if provider.is_scoped(scan):
                 said.insert(0, f"scope '{request.context.user_id}'")
             if scan.predicates:
                 said.append("pruned by " + ", ".join(sorted({p.column for p in scan.predicates})))
+            if scan.nearest is not None:
+                said.append(provider.explained(scan, is_filtered=marker in plan.filters))
             estimates.append(ScanEstimate(scan.relation.name, "; ".join(said), kept, total, rows))
         return estimates
 
@@ -356,7 +387,7 @@ def _as_known(table: TableDef, role: Role) -> TableDef:
 
 
 def _statement_context(request: Request) -> StatementContext:
-    return StatementContext(request.context.user_id, request.context.now_us)
+    return StatementContext(request.context.user_id, request.context.now_us, request.embedder)
 
 
 def _numbered(params: Sequence[object]) -> dict[int, object]:

@@ -30,6 +30,8 @@ class Distance:
         The alias of the source that the first vector is a column of; may be empty.
     are_finite : bool
         True if the vectors have been checked: a value of the statement, or kept in a column.
+    column, given : exp.Column and str, or None
+        The column that is measured, and the parameter that it is measured to, if it is so.
     value : expression
         What the call has become: a DOUBLE or NULL; until it is written, the call itself.
     """
@@ -41,6 +43,8 @@ class Distance:
     are_typed: tuple[bool, ...]
     owner: str
     are_finite: bool
+    column: exp.Column | None = None
+    given: str | None = None
     value: exp.Expr | None = None
 
 
@@ -72,7 +76,7 @@ def _ranked_by(
     first = order.expressions[0] if order is not None and order.expressions else None
     if select.args.get("limit") is None or not isinstance(first, exp.Ordered):
         return None
-    distance = distances.get(id(_selected(select, first.this, origins)))
+    distance = distances.get(id(selected(select, first.this, origins)))
     descends = bool(first.args.get("desc"))
     if distance is None or descends != (distance.function == _DESCENDING):
         return None
@@ -81,7 +85,7 @@ def _ranked_by(
     return distance
 
 
-def _selected(select: exp.Select, key: exp.Expr, origins: Origins) -> exp.Expr | None:
+def selected(select: exp.Select, key: exp.Expr, origins: Origins) -> exp.Expr | None:
     """Return what a key of ORDER BY stands for: an alias, a position, or itself."""
     key = key.unnest()
     item: exp.Expr | None = None
@@ -122,7 +126,7 @@ class Ranking:
 
     def write(self) -> None:
         """Leave out the rows without a distance."""
-        if any(isinstance(node, exp.Window) for node in self._own_nodes()):
+        if any(isinstance(node, exp.Window) for node in self.own_nodes(self.select)):
             self._require(exp.Qualify, self._is_known())  # windows see all rows
         elif self._is_grouped():
             self._require(exp.Having, self._is_known())
@@ -132,12 +136,13 @@ class Ranking:
     def _is_grouped(self) -> bool:
         return self.select.args.get("group") is not None or any(
             isinstance(node, exp.AggFunc) and not isinstance(node.parent, exp.Window)
-            for node in self._own_nodes()
+            for node in self.own_nodes(self.select)
         )
 
-    def _own_nodes(self) -> Iterator[exp.Expr]:
+    @staticmethod
+    def own_nodes(select: exp.Select) -> Iterator[exp.Expr]:
         """Yield what is selected, without the nodes of queries in it."""
-        pending = [*self.select.expressions, self.select.args.get("qualify")]
+        pending = [*select.expressions, select.args.get("qualify")]
         while pending:
             node = pending.pop()
             if node is not None and not isinstance(node, exp.Query):

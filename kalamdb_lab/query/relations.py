@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from kalamdb_lab.model.datatypes import StorageValue
     from kalamdb_lab.model.tables import ColumnDef
+    from kalamdb_lab.vectors.rows import Metric
 
 Comparison: TypeAlias = Literal["=", "<", "<=", ">", ">=", "in", "is null", "is not null"]
 
@@ -106,6 +109,30 @@ class BoundPredicate:
 
 
 @dataclass(frozen=True, slots=True)
+class Nearest:
+    """Only the rows nearest to a vector are needed, with all that tie with the last of them.
+
+    Attributes
+    ----------
+    column : str
+        The EMBEDDING column, as the relation spells it.
+    vector : str
+        Name of the engine's parameter that holds the vector.
+    limit, offset : int or Parameter
+        As many rows as both together.
+    is_null_safe : bool
+        False if rows without a distance may be needed where there are fewer.
+    """
+
+    column: str
+    metric: Metric
+    vector: str
+    limit: int | Parameter
+    offset: int | Parameter
+    is_null_safe: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ScanRequest:
     """What a statement needs of one relation.
 
@@ -116,12 +143,15 @@ class ScanRequest:
         when they are named.
     include_deleted : bool
         True if rows that DELETE removed and retention keeps are wanted too.
+    nearest : Nearest or None
+        Which rows are enough, if not all are needed.
     """
 
     relation: Relation
     columns: tuple[str, ...]
     predicates: tuple[Predicate, ...] = ()
     include_deleted: bool = False
+    nearest: Nearest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +210,28 @@ class ScanProvider(Protocol):
         Rows that fail a predicate may be left out, never others.
         """
         ...
+
+    def nearest(
+        self,
+        request: ScanRequest,
+        vector: Any,
+        count: int,
+        passing: Callable[[], pa.ChunkedArray | None] | None,
+    ) -> tuple[Part, ...] | None:
+        """Return the rows of a request whose vectors are nearest to ``vector``.
+
+        Parameters
+        ----------
+        vector : (d,) float32
+        count : int
+            How many rows at least, if there are as many; with all that tie with the last one.
+        passing : callable or None
+            Gives the ``_seq`` of the rows that are meant, int64, in any order and repeated;
+            None if that cannot be said. Without it, all rows are meant.
+
+        Returns
+        -------
+        tuple of Part or None
+            None where `scan` serves as well: few rows, or a search that would tell too little.
+        """
+        return None

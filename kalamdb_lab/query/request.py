@@ -12,7 +12,9 @@ from kalamdb_lab.errors import InvalidDefinitionError
 from kalamdb_lab.model.context import ExecutionContext
 from kalamdb_lab.model.ids import checked_column_name
 from kalamdb_lab.query.duck import PythonFunction
+from kalamdb_lab.query.vector_scans import Search
 from kalamdb_lab.tables.definition import refuse_repeated_names
+from kalamdb_lab.tables.embedding import NO_FUNCTIONS, Embedder
 
 
 class TransactionControl(Protocol):
@@ -147,6 +149,10 @@ class Request:
         The session's; None where no session is.
     all_users : list of str
         The tables of which rows of all users are read; filled when that begins.
+    searches : list of Search
+        What the vector searches of the statement did; filled when they are done.
+    embedder : Embedder
+        The embedding functions that the session may use.
     """
 
     context: ExecutionContext
@@ -157,6 +163,8 @@ class Request:
     row_limit: int | None = None
     transaction: TransactionControl | None = None
     all_users: list[str] = field(default_factory=list)
+    searches: list[Search] = field(default_factory=list)
+    embedder: Embedder = NO_FUNCTIONS
 
     def with_relations(self, relations: Mapping[str, pa.Table]) -> Request:
         """Return the same request with further relations that only it sees."""

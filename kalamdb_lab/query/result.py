@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from kalamdb_lab.arrow.arrays import python_from_array
 from kalamdb_lab.arrow.schemas import kalam_type
 from kalamdb_lab.errors import NotSupportedError
 from kalamdb_lab.model.datatypes import KalamDataType, TypeKind
+from kalamdb_lab.query.vector_scans import Search
 
 _SHOWN_ROWS = 20
 _SHOWN_COLUMNS = 20
@@ -34,6 +35,9 @@ class Result:
         From the text to the last row.
     total_rows : int
         How many rows there are; more than ``row_count`` if the caller wanted only the first.
+    searches : tuple of Search
+        What the vector searches of a query did: ``path``, ``rows_scanned``, ``rows_reranked``
+        and, where an index was asked, its ``recall``. Empty where the engine ranked all rows.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Result:
         self.rows_affected = rows_affected
         self.message = message
         self.elapsed_ms = elapsed_ms
+        self.searches: tuple[Search, ...] = ()
 
     @classmethod
     def of_table(
@@ -74,6 +79,11 @@ class Result:
         """Return the answer of a write; with RETURNING it has rows beside the count."""
         table = pa.table({}) if returned is None else returned
         return cls(table, statement_kind=statement_kind, rows_affected=rows_affected)
+
+    def searched(self, searches: Sequence[Search]) -> Result:
+        """Note what vector searches did, and return itself."""
+        self.searches = tuple(searches)
+        return self
 
     def timed(self, elapsed_ms: float) -> Result:
         """Note the time from the text to the last row, and return itself."""

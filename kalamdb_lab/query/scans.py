@@ -11,7 +11,7 @@ import pyarrow as pa
 from kalamdb_lab.arrow.schemas import field_for
 from kalamdb_lab.model.datatypes import KalamDataType, TypeKind
 from kalamdb_lab.query.duck import VERSION
-from kalamdb_lab.query.names import marker_sql
+from kalamdb_lab.query.markers import marker_sql
 from kalamdb_lab.query.relations import ArrowPart, ParquetPart, Part, ScanRequest
 
 _ENGINE_TYPES = {

@@ -10,7 +10,7 @@ from sqlglot import exp
 from kalamdb_lab.errors import NotFoundError
 from kalamdb_lab.model.ids import SYSTEM_COLUMNS
 from kalamdb_lab.query.predicates import Conjunct, conjuncts_of
-from kalamdb_lab.query.relations import Predicate, Relation
+from kalamdb_lab.query.relations import Nearest, Predicate, Relation
 
 _ENGINE_VALUES = frozenset(
     """user session_user current_role current_schema current_catalog localtime
@@ -30,6 +30,7 @@ class Occurrence:
     include_deleted: bool = False
     predicates: tuple[Predicate, ...] = ()
     columns: tuple[str, ...] = ()
+    nearest: Nearest | None = None
 
     def has(self, column: str) -> bool:
         """Return whether a statement may name ``column`` (folded) of it."""

@@ -6,7 +6,7 @@ by it over all that WHERE leaves (see `rankings`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,14 +14,16 @@ from sqlglot import exp
 
 from kalamdb_lab.errors import DimensionMismatchError, KalamError, TypeMismatchError
 from kalamdb_lab.model.datatypes import KalamDataType, TypeKind, embedding
-from kalamdb_lab.model.values import from_storage, to_storage
+from kalamdb_lab.model.values import from_storage, to_storage, unwrapped
 from kalamdb_lab.query import guards
 from kalamdb_lab.query.constants import plain_value
 from kalamdb_lab.query.duck import NO_DIRECTION_IS_NAN
+from kalamdb_lab.query.nearest import Cut, cuts_of
 from kalamdb_lab.query.origins import Origin, Origins
 from kalamdb_lab.query.rankings import Distance, Ranking, rankings_of, typed
 from kalamdb_lab.query.relations import Parameter
 from kalamdb_lab.query.scopes import Occurrence
+from kalamdb_lab.tables.embedding import EmbeddedColumn, Embedder
 
 FAULT: Final = "kalam_vector_fault"
 """Key in ``meta`` of a call that could not be written: the error to raise for it."""
@@ -50,18 +52,32 @@ class VectorValue:
         None, a text, a `Parameter`, or a tuple of numbers and `Parameter`.
     column : str or None
         The column that it meets; faults name it.
+    embedded : EmbeddedColumn or None
+        That column, if its vectors are made by an embedding function: then a text that is no
+        vector is made one.
     """
 
     name: str
     source: object
     data_type: KalamDataType
     column: str | None
+    embedded: EmbeddedColumn | None = None
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """The placeholders in it."""
         items = self.source if isinstance(self.source, tuple) else (self.source,)
         return tuple(item.number for item in items if isinstance(item, Parameter))
+
+    def text(self, given: Mapping[int, object]) -> str | None:
+        """Return the text that it is, if that is to be embedded: any but ``[...]``."""
+        value = self.source
+        if isinstance(value, Parameter):
+            value = unwrapped(given[value.number])
+        if self.embedded is None or not isinstance(value, str):
+            return None
+        plain = value.strip()
+        return None if plain.startswith("[") and plain.endswith("]") else value
 
     def bind(self, given: Mapping[int, object]) -> object:
         """Return its components as float32 values, or None.
@@ -82,6 +98,35 @@ class VectorValue:
         return from_storage(to_storage(value, self.data_type, column=self.column), self.data_type)
 
 
+def bound(
+    vectors: Sequence[VectorValue], given: Mapping[int, object], embedder: Embedder
+) -> dict[str, object]:
+    """Return the vectors by name: lists of components, or None.
+
+    All texts of one function are embedded in one call.
+
+    Raises
+    ------
+    EmbeddingFunctionMissingError, DimensionMismatchError, InvalidValueError, TypeMismatchError
+    """
+    values: dict[str, object] = {}
+    asked: dict[tuple[str, int], list[tuple[VectorValue, str]]] = {}
+    for vector in vectors:
+        text = vector.text(given)
+        if text is None or vector.embedded is None:
+            values[vector.name] = vector.bind(given)
+        else:
+            key = (vector.embedded.function, vector.embedded.dimension)
+            asked.setdefault(key, []).append((vector, text))
+    for items in asked.values():
+        column = items[0][0].embedded
+        assert column is not None
+        texts = list(dict.fromkeys(text for _, text in items))
+        made = dict(zip(texts, embedder.vectors(column, texts).tolist(), strict=True))
+        values.update((vector.name, made[text]) for vector, text in items)
+    return values
+
+
 class Vectors:
     """The calls and rankings of a tree.
 
@@ -93,10 +138,16 @@ class Vectors:
     ------
     DimensionMismatchError, InvalidValueError, TypeMismatchError
         The vectors of a call do not go together.
+
+    Attributes
+    ----------
+    cuts : list of Cut
+        The relations of which only the nearest rows are needed.
     """
 
-    def __init__(self, tree: exp.Expr, occurrences: Iterable[Occurrence]) -> None:
+    def __init__(self, tree: exp.Expr, occurrences: Sequence[Occurrence]) -> None:
         self.values: list[VectorValue] = []
+        self.cuts: list[Cut] = []
         self._distances: dict[int, Distance] = {}
         self._rankings: list[Ranking] = []
         calls = tree.find_all(exp.CosineDistance, exp.Anonymous)
@@ -106,6 +157,9 @@ class Vectors:
             for call, name in found:
                 self._read(call, name)
             self._rankings = list(rankings_of(tree, self._distances, self._origins))
+            written = frozenset(id(ranking.select) for ranking in self._rankings)
+            selects = tree.find_all(exp.Select)
+            self.cuts = list(cuts_of(selects, self._distances, self._origins, occurrences, written))
 
     def write(self) -> tuple[VectorValue, ...]:
         """Put the calls in the engine's words, and return the vectors that they are given."""
@@ -129,14 +183,18 @@ class Vectors:
             call.meta[FAULT] = fault
             return
         column = None if known is None else known.column
-        columns = (item.node for item in (left, right) if isinstance(item.node, exp.Column))
+        columns = [item.node for item in (left, right) if isinstance(item.node, exp.Column)]
+        embedded = None if known is None or known.origin is None else known.origin.embedded
+        vectors = tuple(self._vector(item, dimension, column, embedded) for item in (left, right))
         self._distances[id(call)] = Distance(
             call,
             function,
             embedding(dimension).dimension,
-            tuple(self._vector(item, dimension, column) for item in (left, right)),
+            vectors,
             are_typed=tuple(item.is_embedding or item.is_value for item in (left, right)),
             owner=next((self._origins.source_of(node)[0] for node in columns), ""),
+            column=columns[0] if columns and known is not None else None,
+            given=self.values[-1].name if left.is_value != right.is_value else None,
             are_finite=all(
                 item.is_value
                 or (item.is_embedding and item.origin is not None and item.origin.is_kept)
@@ -153,13 +211,19 @@ class Vectors:
         is_value, source = _value_of(inner)
         return _Operand(inner if is_value else node, is_value, source, self._origins.of(node))
 
-    def _vector(self, operand: _Operand, dimension: int, column: str | None) -> exp.Expr:
+    def _vector(
+        self,
+        operand: _Operand,
+        dimension: int,
+        column: str | None,
+        embedded: EmbeddedColumn | None,
+    ) -> exp.Expr:
         """Return an operand, or a parameter of the engine in its place."""
         if not operand.is_value:
             return operand.node
         name = f"v{len(self.values) + 1}"
-        value = VectorValue(name, operand.source, embedding(dimension), column)
-        if not value.numbers:
+        value = VectorValue(name, operand.source, embedding(dimension), column, embedded)
+        if not value.numbers and value.text({}) is None:
             value.bind({})
         self.values.append(value)
         return typed(exp.Placeholder(this=name), "FLOAT", dimension)

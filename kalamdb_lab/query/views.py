@@ -6,7 +6,21 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
+from kalamdb_lab.errors import KalamError, NotFoundError
 from kalamdb_lab.model.ids import TableId
+
+VIEW_ALIAS = "__view "
+"""What a view with named columns is called inside; its own name follows."""
+
+
+class BrokenViewError(NotFoundError):
+    """A view names a table or column that is gone."""
+
+    def __init__(self, message: str) -> None:
+        KalamError.__init__(self, message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.message,))
 
 
 def qualified(query: exp.Expression, namespace: str) -> exp.Expression:
@@ -42,3 +56,11 @@ def _children(node: exp.Expression) -> Iterator[exp.Expression]:
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, exp.Expression):
                 yield item
+
+
+def renamed(query: exp.Expression, view: str, columns: tuple[str, ...]) -> exp.Expression:
+    """Return ``query`` with the column names that CREATE VIEW gave."""
+    names = [exp.to_identifier(column, quoted=True) for column in columns]
+    alias = exp.TableAlias(this=exp.to_identifier(VIEW_ALIAS + view, quoted=True), columns=names)
+    inner = exp.Subquery(this=query, alias=alias)
+    return exp.Select(expressions=[exp.Star()], from_=exp.From(this=inner))

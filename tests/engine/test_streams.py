@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kalamdb_lab.engine.session import Session
-from kalamdb_lab.query.table_scans import TableScans
+from kalamdb_lab.query.partition_scans import PartitionScans
 
 
 @pytest.fixture
@@ -126,12 +126,12 @@ def test_what_expired_stays_hidden_from_a_query_that_another_eviction_meets(
     """The eviction comes when the rows are read, after the snapshot was taken."""
     plays.execute("INSERT INTO plays VALUES ('a', 1)")
     fresh.clock.advance(301)
-    writer, read = fresh.session(), TableScans.read
+    writer, read = fresh.session(), PartitionScans.read
 
-    def evict_first(self: TableScans, *args: Any, **kwargs: Any) -> Any:
+    def evict_first(self: PartitionScans, *args: Any, **kwargs: Any) -> Any:
         monkeypatch.undo()
         writer.execute("INSERT INTO plays VALUES ('b', 2)")
         return read(self, *args, **kwargs)
 
-    monkeypatch.setattr(TableScans, "read", evict_first)
+    monkeypatch.setattr(PartitionScans, "read", evict_first)
     assert plays.execute("SELECT id FROM plays WHERE n > 0").rows() == []

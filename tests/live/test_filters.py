@@ -19,7 +19,8 @@ from kalamdb_lab.model.ids import TableId
 from kalamdb_lab.model.tables import ColumnDef, SchemaChange, TableDef, TableKind
 from kalamdb_lab.partitions.partition import SEQ_FIELD
 from kalamdb_lab.query.duck import DuckEngine
-from kalamdb_lab.query.planner import Planner, StatementContext
+from kalamdb_lab.query.parameters import StatementContext
+from kalamdb_lab.query.planner import Planner
 from kalamdb_lab.sql.commands import Subscribe
 from kalamdb_lab.sql.parse import parse_script
 

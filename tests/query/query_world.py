@@ -15,7 +15,8 @@ from kalamdb_lab.model.tables import ColumnDef
 from kalamdb_lab.model.values import to_storage
 from kalamdb_lab.query.duck import NO_BOUNDS, Bounds
 from kalamdb_lab.query.parameters import StatementContext
-from kalamdb_lab.query.planner import Plan, Planner
+from kalamdb_lab.query.plan import Plan
+from kalamdb_lab.query.planner import Planner
 from kalamdb_lab.query.relations import (
     ArrowPart,
     BoundPredicate,

@@ -31,8 +31,9 @@ from kalamdb_lab.errors import (
 from kalamdb_lab.query.cancellation import Cancellation
 from kalamdb_lab.query.duck import Bounds, DuckEngine
 from kalamdb_lab.query.parameters import StatementContext
+from kalamdb_lab.query.plan import Plan
 from kalamdb_lab.query.plan_cache import PlanCache
-from kalamdb_lab.query.planner import Plan, Planner
+from kalamdb_lab.query.planner import Planner
 from kalamdb_lab.query.relations import ArrowPart, BoundPredicate, ParquetPart, Part, ScanRequest
 
 CONTEXT = StatementContext("alice", NOW_US)
