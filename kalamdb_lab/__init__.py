@@ -17,14 +17,38 @@ from typing import TYPE_CHECKING, Any
 
 from kalamdb_lab import errors
 from kalamdb_lab.clock import Clock, FakeClock
+from kalamdb_lab.embeddings import EmbeddingFunction, embedding_function, sentence_transformer
 from kalamdb_lab.errors import KalamError
 
 if TYPE_CHECKING:
     from kalamdb_lab.engine.database import Database
     from kalamdb_lab.engine.session import Session
+    from kalamdb_lab.ibis_backend.vectors import (
+        cosine_distance,
+        inner_product,
+        l2_distance,
+        nearest,
+    )
     from kalamdb_lab.widgets.live_table import LiveTable
 
-__all__ = ["Clock", "FakeClock", "KalamError", "__version__", "errors", "live", "open"]
+__all__ = [
+    "Clock",
+    "EmbeddingFunction",
+    "FakeClock",
+    "KalamError",
+    "__version__",
+    "cosine_distance",
+    "embedding_function",
+    "errors",
+    "inner_product",
+    "l2_distance",
+    "live",
+    "nearest",
+    "open",
+    "sentence_transformer",
+]
+
+_OF_IBIS = ("cosine_distance", "inner_product", "l2_distance", "nearest")
 
 __version__ = "0.1.0"
 
@@ -129,6 +153,19 @@ def unload_ipython_extension(shell: Any) -> None:
     from kalamdb_lab.notebook.extension import unload
 
     unload(shell)
+
+
+def __getattr__(name: str) -> Any:
+    """Bring ibis along with the first use of a function of its expressions."""
+    if name not in _OF_IBIS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kalamdb_lab.ibis_backend import vectors
+
+    return getattr(vectors, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OF_IBIS})
 
 
 class _Package(ModuleType):

@@ -147,6 +147,21 @@ class BackupNotFoundError(NotFoundError):
         return (type(self), (self.name,))
 
 
+class EmbeddingFunctionMissingError(NotFoundError):
+    """A column is filled by an embedding function that was not registered since the opening."""
+
+    def __init__(self, table: str, column: str, function: str) -> None:
+        super().__init__("Embedding function", function, within=table)
+        self.filled = column
+        self.message = (
+            f"Column '{column}' of {table} is filled by the embedding function '{function}', "
+            "which is not registered; call db.embed(...) or give a vector"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.within, self.filled, self.name))
+
+
 class AlreadyExistsError(KalamError):
     """A name is taken."""
 

@@ -60,6 +60,12 @@ def _show_report(report: Report) -> None:
     _show_tables(report)
     for table in report.affected:
         typer.echo(_fault(table))
+    for table in report.tables:
+        if table.damaged_indexes:
+            typer.echo(
+                f"{table.name}: the index of {_count(table.damaged_indexes, 'segment')} is damaged "
+                "or missing; searches do without it. DROP INDEX and CREATE INDEX build it anew."
+            )
     if report.orphans:
         typer.echo(
             f"{_count(report.orphans, 'file')} in its storages that no table uses: merged, dropped "

@@ -11,6 +11,7 @@ from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 from sqlglot.dialects.duckdb import DuckDB
 
 from kalamdb_lab.errors import SqlSyntaxError
+from kalamdb_lab.ibis_backend.vectors import VectorDistance
 from kalamdb_lab.query.names import INLINED as TEXT
 from kalamdb_lab.query.rewrite import prepare_text
 from kalamdb_lab.sql.dialect import KalamSql
@@ -61,6 +62,34 @@ class KalamCompiler(DuckDBCompiler):  # type: ignore[misc]
         names = {part: rel.args.get(part) for part in ("this", "db", "catalog")}
         everything = sge.Select(expressions=[sge.Star()], from_=sge.From(this=sge.Table(**names)))
         return sge.In(this=needle, query=sge.Subquery(this=everything))
+
+    def visit_VectorDistance(  # noqa: N802
+        self, _: Any, *, arg: Any, vector: Any, function: str
+    ) -> sge.Expression:
+        """Return a call of our own SQL."""
+        return sge.Anonymous(this=function.upper(), expressions=[arg, vector])
+
+    def visit_GivenVector(self, _: Any, *, text: str) -> sge.Expression:  # noqa: N802
+        """Return a text, which our SQL takes for a vector."""
+        return sge.Literal.string(text)
+
+    def visit_VectorParameter(self, _: Any, *, number: int) -> sge.Expression:  # noqa: N802
+        """Return ``$1``, ``$2`` and so on."""
+        return sge.Placeholder(this=str(number))
+
+    def visit_Select(self, op: Any, **kwargs: Any) -> sge.Expression:  # noqa: N802
+        """Return a SELECT; one that is ordered by a distance which it shows, by the name of it."""
+        select = cast("sge.Expression", super().visit_Select(op, **kwargs))
+        if any(isinstance(key.arg, VectorDistance) for key in op.sort_keys):
+            shown = {
+                item.this: item.args["alias"]
+                for item in select.expressions
+                if isinstance(item, sge.Alias) and item.alias not in op.parent.schema
+            }
+            for key in select.args["order"].expressions:
+                if key.this in shown:  # the vector is one value then, and not two
+                    key.set("this", sge.Column(this=shown[key.this].copy()))
+        return select
 
     def visit_RowID(self, _: Any, *, table: Any) -> sge.Expression:  # noqa: N802
         """Return the version number of a row, which no other row has."""

@@ -27,6 +27,7 @@ from kalamdb_lab.ibis_backend.results import (
     plain_columns,
     relation_table,
 )
+from kalamdb_lab.ibis_backend.vectors import without_vectors
 from kalamdb_lab.query.duck import PythonFunction
 
 if TYPE_CHECKING:
@@ -124,8 +125,10 @@ class Execution(SQLBackend):  # type: ignore[misc]
         params: Mapping[ir.Scalar, Any] | None,
         limit: int | str | None,
     ) -> pa.Table:
+        expr, vectors = without_vectors(expr)
         compiled = self.compiled(expr, params=params, limit=limit)
-        return self.session.query_tree(compiled.tree, cache_key=compiled.cache_key).to_arrow()
+        result = self.session.query_tree(compiled.tree, vectors, cache_key=compiled.cache_key)
+        return result.to_arrow()
 
     def execute(
         self,

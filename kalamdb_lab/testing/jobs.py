@@ -11,7 +11,13 @@ from kalamdb_lab.model.jobs import Job, JobKind
 from kalamdb_lab.query.result import Result
 from kalamdb_lab.sql.tokens import tokenize
 
-_DROPS = ("DROP TABLE", "DROP NAMESPACE")
+_BEHIND = {
+    "DROP TABLE": JobKind.CLEANUP,
+    "DROP NAMESPACE": JobKind.CLEANUP,
+    "DROP INDEX": JobKind.CLEANUP,
+    "CREATE INDEX": JobKind.COMPACT,
+}
+"""Statements that leave work to a job of which they answer no row."""
 _MAKING_JOBS = ("STORAGE FLUSH", "STORAGE COMPACT")
 _PATIENCE_S = 120.0
 
@@ -33,8 +39,8 @@ def finished(session: Session, sql: str, params: Sequence[object] | None = None)
     for found in tokenize(sql):
         text = found.source[found.tokens[0].start : found.tokens[-1].end + 1]
         result = _with_ends(session, session.execute(text, params))
-        if result.statement_kind in _DROPS:
-            _wait_for_clean_up(session)
+        if result.statement_kind in _BEHIND:
+            _wait_for(session, _BEHIND[result.statement_kind])
     assert result is not None, "an empty text is refused before"
     return result
 
@@ -58,7 +64,7 @@ def _with_ends(session: Session, result: Result) -> Result:
     return Result.of_table(result.statement_kind, table)
 
 
-def _wait_for_clean_up(session: Session) -> None:
+def _wait_for(session: Session, kind: JobKind) -> None:
     for job in session._context.jobs.jobs():  # noqa: SLF001
-        if job.kind is JobKind.CLEANUP and job.status.is_active:
+        if job.kind is kind and job.status.is_active:
             ended(session, job.job_id)

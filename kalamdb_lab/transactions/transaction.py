@@ -19,6 +19,7 @@ from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.leases import Leases
 from kalamdb_lab.partitions.payload import RowChanges
 from kalamdb_lab.partitions.transaction_view import TransactionView
+from kalamdb_lab.tables.embedding import fillings
 from kalamdb_lab.tables.keys import shown
 from kalamdb_lab.tables.writing import TableWriter
 
@@ -163,6 +164,8 @@ class SessionTransaction:
             raise _conflict(f"{table.table_id} was dropped")
         known = [before, *(staged.table for staged in written.staged)]
         if any(definition.schema_version != now.schema_version for definition in known):
+            raise _conflict(f"{table.table_id} was altered")
+        if any(fillings(staged.table) != fillings(now) for staged in written.staged):
             raise _conflict(f"{table.table_id} was altered")
         key = written.partition
         # A right may have gone since the statement.

@@ -20,6 +20,7 @@ PAGES = (
     "docs/ibis.md",
     "docs/sql.md",
     "docs/live.md",
+    "docs/embeddings.md",
     "docs/backup.md",
     "docs/security.md",
 )

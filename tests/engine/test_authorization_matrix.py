@@ -52,6 +52,7 @@ class Case:
 
 
 TABLE = "CREATE USER TABLE t{n} (id INT PRIMARY KEY)"
+VECTORS = "CREATE USER TABLE t{n} (id INT PRIMARY KEY, e EMBEDDING(2))"
 USER = "CREATE USER 'u{n}' INTERNAL ROLE user"
 STORAGE = "CREATE STORAGE s{n} TYPE 'filesystem' PATH 'place{n}'"
 
@@ -85,6 +86,9 @@ MATRIX: dict[type[s.Statement], Case] = {
     s.DropTable: Case("DROP TABLE t{n}", "dba", DDL, TABLE),
     s.CreateView: Case("CREATE VIEW v{n} AS SELECT * FROM t{n}", "dba", DDL, TABLE),
     s.DropView: Case("DROP VIEW v{n}", "dba", DDL, "CREATE VIEW v{n} AS SELECT 1 AS a"),
+    s.CreateIndex: Case("CREATE INDEX ON t{n} USING ANN (e)", "dba", DDL, VECTORS),
+    s.DropIndex: Case("DROP INDEX t{n}_e_ann", "dba", DDL,
+                      VECTORS + "; CREATE INDEX ON t{n} USING ANN (e)"),
     c.CreateStorage: Case(STORAGE, "dba", DDL),
     c.AlterStorage: Case("ALTER STORAGE s{n} SET NAME 'x'", "dba", DDL, STORAGE),
     c.DropStorage: Case("DROP STORAGE s{n}", "dba", DDL, STORAGE),

@@ -16,10 +16,10 @@ const KEYWORDS = words(`
 `);
 // Words of statements that are good names of columns too: only those in capitals are coloured.
 const NAMES_TOO = words(`
-  access auto_increment backups character config count credentials current_date current_time
+  access ann auto_increment backups character config count credentials current_date current_time
   current_timestamp current_user description email first following grouping history info internal
   job jobs key last level live oauth path preceding precision queries query range role row rows sets
-  shared similar stats stream type unbounded user users varying
+  shared similar stats stream type unbounded user users varying vector
 `);
 const ATOMS = words("true false null");
 const TYPES = words(`
