@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,8 @@ import pyarrow.compute as pc
 from kalamdb_lab.query.outcome import canonical_table
 from kalamdb_lab.vectors.rows import Metric, Positions
 from kalamdb_lab.vectors.search import Found
+
+Distances: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Batch:
     rows: pa.Table
     metric: Metric
     places: list[Positions]
-    distances: list[np.ndarray[tuple[int], np.dtype[np.float64]]]
+    distances: list[Distances]
 
 
 def distinct(founds: Sequence[Found]) -> tuple[Positions, Positions, list[Positions]]:
@@ -61,22 +64,31 @@ def ranked(
     places = np.concatenate(batch.places)
     distances = np.concatenate(batch.distances)
     queries = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((_ranks(batch.rows.column(ties))[places], distances, queries))
+    order = np.lexsort((ranks(batch.rows.column(ties))[places], distances, queries))
     starts = np.cumsum([0, *counts[:-1]])
     within = np.arange(len(order)) - np.repeat(starts, counts)
     order = order[within < k]
     rows = batch.rows.select(list(columns)).take(pa.array(places[order]))
-    values = -distances if batch.metric is Metric.INNER_PRODUCT else distances
-    rows = rows.append_column("distance", pa.array(values[order] + 0.0))
+    shown = np.concatenate(distances_of(batch))
+    rows = rows.append_column("distance", pa.array(shown[order]))
     if is_numbered:
         rows = rows.add_column(0, "query", pa.array(queries[order], pa.int64()))
     return canonical_table(rows, sums=False)
 
 
-def _ranks(column: pa.ChunkedArray) -> Positions:
+def distances_of(batch: Batch) -> list[Distances]:
+    """Return what the functions of SQL give for the rows found: the inner product as it is."""
+    if batch.metric is Metric.INNER_PRODUCT:
+        return [0.0 - distances for distances in batch.distances]
+    if batch.metric is Metric.COSINE:
+        return [np.clip(distances, 0.0, 2.0) for distances in batch.distances]
+    return batch.distances
+
+
+def ranks(column: pa.ChunkedArray) -> Positions:
     """Return the place of each value among all of them."""
     values = column.combine_chunks()
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
-    ranks: Positions = pc.rank(values, tiebreaker="first").to_numpy().astype(np.int64)
-    return ranks
+    places: Positions = pc.rank(values, tiebreaker="first").to_numpy().astype(np.int64)
+    return places

@@ -19,7 +19,14 @@ from kalamdb_lab.query.markers import marker_sql
 from kalamdb_lab.query.parameters import StatementContext, checked_count, engine_value
 from kalamdb_lab.query.plan import Plan
 from kalamdb_lab.query.predicates import bind
-from kalamdb_lab.query.relations import ArrowPart, Parameter, Part, ScanProvider, ScanRequest
+from kalamdb_lab.query.relations import (
+    ArrowPart,
+    Nearest,
+    Parameter,
+    Part,
+    ScanProvider,
+    ScanRequest,
+)
 from kalamdb_lab.query.scans import joined, mixed_source
 from kalamdb_lab.query.second_opinion import confirm
 from kalamdb_lab.query.table_scans import StatementScans
@@ -60,6 +67,40 @@ class Binder:
         ParametersError, NotAllowedError, InterruptedStatementError, ...
         """
         return self._bound(plan, provider, _given(plan, parameters), context, cancellation)
+
+    def plain(
+        self,
+        plan: Plan,
+        scans: StatementScans,
+        parameters: Sequence[object],
+        context: StatementContext,
+        cancellation: Cancellation | None = None,
+    ) -> pa.Table | None:
+        """Return the answer of a ranking that shows columns and the distance alone.
+
+        None where the engine answers better: a filter over few rows, or one that it must put
+        into words.
+        """
+        assert plan.plain is not None
+        marker, request = next(item for item in plan.requests if item[1].nearest is not None)
+        nearest = request.nearest
+        assert nearest is not None
+        given = _given(plan, parameters)
+        counts = _counts(nearest, given)
+        vector = bound(plan.vectors, given, context.embedder)[nearest.vector]
+        if vector is None or counts is None:
+            return None
+        passing = None
+        if marker in plan.filters:
+            if not scans.is_worth_a_filter(request):
+                return None
+            filtering = plan.filters[marker]
+            passing = self._passing(filtering, scans, given, context, cancellation)
+            if passing is None:
+                return None
+        matrix = np.array([vector], np.float32)
+        batch = scans.batch(request, matrix, sum(counts), passing)
+        return plan.plain.answer(batch, *counts)
 
     def batch(
         self,
@@ -123,18 +164,14 @@ class Binder:
         nearest = request.nearest
         assert nearest is not None
         vector = values[nearest.vector]
-        counts = [
-            given[count.number] if isinstance(count, Parameter) else count
-            for count in (nearest.limit, nearest.offset)
-        ]
-        if vector is None or not all(type(count) is int and count >= 0 for count in counts):
+        counts = _counts(nearest, given)
+        if vector is None or counts is None:
             return None  # the engine has the words for it
-        count = sum(count for count in counts if isinstance(count, int))
         filtering = plan.filters.get(marker)
         passing = None
         if filtering is not None:
             passing = partial(self._passing, filtering, provider, given, context, cancellation)
-        return provider.nearest(request, vector, count, passing)
+        return provider.nearest(request, vector, sum(counts), passing)
 
     def _passing(
         self,
@@ -226,6 +263,18 @@ class Binder:
         while len(self._confirmed) >= _CONFIRMED_TEXTS:
             self._confirmed.pop(next(iter(self._confirmed)), None)
         self._confirmed[sql] = None
+
+
+def _counts(nearest: Nearest, given: Mapping[int, object]) -> tuple[int, int] | None:
+    """Return LIMIT and OFFSET; None if a parameter for one is no whole number."""
+    counts = tuple(
+        given[count.number] if isinstance(count, Parameter) else count
+        for count in (nearest.limit, nearest.offset)
+    )
+    match counts:
+        case (int(limit), int(offset)) if bool not in map(type, counts):
+            return (limit, offset) if limit >= 0 and offset >= 0 else None
+    return None
 
 
 def _given(plan: Plan, parameters: Sequence[object]) -> dict[int, object]:

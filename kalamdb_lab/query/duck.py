@@ -61,6 +61,15 @@ class Bounds:
     size_bytes: int | None = None
     time_s: float | None = None
 
+    def check(self, rows: int, size_bytes: int) -> None:
+        """Raise `LimitError` if a result of this size costs more."""
+        if self.rows is not None and rows > self.rows:
+            raise LimitError(f"The result exceeds the limit of {self.rows:,} rows; use LIMIT")
+        if self.size_bytes is not None and size_bytes > self.size_bytes:
+            raise LimitError(
+                f"The result exceeds the limit of {self.size_bytes // _MIB:,} MiB; use LIMIT"
+            )
+
 
 NO_BOUNDS = Bounds()
 
@@ -258,7 +267,7 @@ class DuckEngine:
             for batch in reader:
                 rows += batch.num_rows
                 size += batch.nbytes if bounds.size_bytes is not None else 0
-                _check(bounds, rows, size)
+                bounds.check(rows, size)
                 batches.append(batch)
             return pa.Table.from_batches(batches, reader.schema)
 
@@ -287,7 +296,7 @@ class DuckEngine:
                 for batch in reader:
                     rows += batch.num_rows
                     size += batch.nbytes if bounds.size_bytes is not None else 0
-                    _check(bounds, rows, size)
+                    bounds.check(rows, size)
                     yield batch
 
         opened = batches()
@@ -346,15 +355,6 @@ def _open(cursor: Any, sql: str, parameters: Mapping[str, object], batch_rows: i
     if VERSION >= (2, 0):
         return cursor.sql(sql, params=values).to_arrow_reader(batch_rows)
     return cursor.execute(sql, values).to_arrow_reader(batch_rows)
-
-
-def _check(bounds: Bounds, rows: int, size: int) -> None:
-    if bounds.rows is not None and rows > bounds.rows:
-        raise LimitError(f"The result exceeds the limit of {bounds.rows:,} rows; use LIMIT")
-    if bounds.size_bytes is not None and size > bounds.size_bytes:
-        raise LimitError(
-            f"The result exceeds the limit of {bounds.size_bytes // _MIB:,} MiB; use LIMIT"
-        )
 
 
 def _time_out(stop: Cancellation) -> None:

@@ -23,6 +23,7 @@ from kalamdb_lab.errors import (
 )
 from kalamdb_lab.query.markers import marker_table, new_marker
 from kalamdb_lab.query.nearest import Cut
+from kalamdb_lab.query.plain_rankings import PlainRanking
 from kalamdb_lab.query.relations import NameResolver, Relation, ScanRequest, View
 from kalamdb_lab.query.row_filters import placed
 from kalamdb_lab.query.scopes import Needs, Occurrence, Scope
@@ -58,6 +59,8 @@ class ResolvedTree:
     filters : dict of str to ResolvedTree
         By marker of a relation of which only the nearest rows are needed: which of them can come
         through. Without one, every row can.
+    plain : PlainRanking or None
+        What it shows, if it is a ranking of columns and the distance alone.
     """
 
     tree: exp.Expression
@@ -67,6 +70,7 @@ class ResolvedTree:
     views: dict[str, frozenset[str]]
     vectors: tuple[VectorValue, ...] = ()
     filters: dict[str, ResolvedTree] = field(default_factory=dict)
+    plain: PlainRanking | None = None
 
 
 def resolve_names(
@@ -112,15 +116,15 @@ class _Walker:
             cut.occurrence.nearest = cut.nearest
         self._needs.finish(tree)
         markers = self._place_markers()
-        values = vectors.write()
-        aliases = self._aliases()
-        resolved = ResolvedTree(tree, self.requests, frozenset(self.ctes), aliases, self.views)
+        ctes, aliases = frozenset(self.ctes), self._aliases()
+        resolved = ResolvedTree(tree, self.requests, ctes, aliases, self.views)
         filters = {
             markers[id(cut.occurrence)]: self._filter(cut, markers, resolved)
             for cut in vectors.cuts
             if cut.filter is not None
         }
-        return replace(resolved, vectors=values, filters=filters)
+        plain = vectors.cuts[0].plain if len(vectors.cuts) == 1 else None
+        return replace(resolved, vectors=vectors.write(), filters=filters, plain=plain)
 
     def _filter(self, cut: Cut, markers: Mapping[int, str], around: ResolvedTree) -> ResolvedTree:
         """Return a filter with markers for its relations."""
@@ -128,21 +132,17 @@ class _Walker:
         requests: dict[str, ScanRequest] = {}
         for node, at in placed(cut.filter):
             occurrence = self._needs.occurrences[at]
-            if occurrence is cut.occurrence:
-                marker, request = new_marker(), cut.request()
-            else:
-                marker = markers[id(occurrence)]
-                request = self.requests[marker]
-            requests[marker] = request
+            is_cut = occurrence is cut.occurrence
+            marker = new_marker() if is_cut else markers[id(occurrence)]
+            requests[marker] = cut.request() if is_cut else self.requests[marker]
             self._place(node, marker, occurrence.alias)
         return replace(around, tree=cut.filter, requests=requests)
 
     def _aliases(self) -> dict[str, tuple[Relation, ...]]:
-        found: dict[str, tuple[Relation, ...]] = {}
+        found: dict[str, list[Relation]] = {}
         for occurrence in self._needs.occurrences:
-            alias = occurrence.alias.lower()
-            found[alias] = (*found.get(alias, ()), occurrence.relation)
-        return found
+            found.setdefault(occurrence.alias.lower(), []).append(occurrence.relation)
+        return {alias: tuple(relations) for alias, relations in found.items()}
 
     # --- queries ------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Final
 from sqlglot import exp
 
 from kalamdb_lab.query.origins import Origins
+from kalamdb_lab.query.plain_rankings import PlainRanking, plain_ranking
 from kalamdb_lab.query.rankings import Distance, Ranking, selected
 from kalamdb_lab.query.relation_keys import AllScopesRef, TableRef
 from kalamdb_lab.query.relations import Nearest, Parameter, ScanRequest
@@ -40,11 +41,14 @@ class Cut:
     ----------
     filter : Select or None
         The rows that can come through; see `row_filters`. None if every row can.
+    plain : PlainRanking or None
+        What the whole statement shows, if that is columns and the distance alone.
     """
 
     occurrence: Occurrence
     nearest: Nearest
     filter: exp.Select | None
+    plain: PlainRanking | None = None
 
     def request(self) -> ScanRequest:
         """Return what the filter needs of the relation."""
@@ -151,7 +155,10 @@ class _Search:
             if filtering is None:
                 return None
         nearest = Nearest(column, metric, given, *counts, is_null_safe=is_safe)
-        return Cut(occurrence, nearest, filtering)
+        plain = None
+        if len(levels) == 1 and not levels[0].dropped and is_safe:
+            plain = plain_ranking(self._select, occurrence, self._distance)
+        return Cut(occurrence, nearest, filtering, plain)
 
     def _found(
         self, select: exp.Select, key: exp.Expr, *, in_where: bool = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kalamdb_lab.query.duck import PythonFunction
 from kalamdb_lab.query.engine_errors import StatementNames
+from kalamdb_lab.query.plain_rankings import PlainRanking
 from kalamdb_lab.query.relations import ScanRequest
 from kalamdb_lab.query.vectors import VectorValue
 
@@ -42,6 +43,8 @@ class Plan:
     filters : dict of str to Plan
         By marker of a relation of which only the nearest rows are needed: the ``_seq`` of those
         that can come through.
+    plain : PlainRanking or None
+        What it shows, if it is a ranking of columns and the distance alone.
     """
 
     template: str
@@ -57,3 +60,4 @@ class Plan:
     vectors: tuple[VectorValue, ...] = ()
     operands: frozenset[str] = frozenset()
     filters: Mapping[str, Plan] = field(default_factory=dict)
+    plain: PlainRanking | None = None

@@ -96,7 +96,8 @@ class Planner:
             marker: self._planned(filtering, text_semantics, quoted, local)
             for marker, filtering in resolved.filters.items()
         }
-        return replace(self._planned(resolved, text_semantics, quoted, local), filters=filters)
+        planned = self._planned(resolved, text_semantics, quoted, local)
+        return replace(planned, filters=filters, plain=resolved.plain)
 
     def _planned(
         self,
@@ -154,6 +155,11 @@ class Planner:
         ------
         LimitError, InterruptedStatementError, InternalError, ...
         """
+        if plan.plain is not None and isinstance(provider, StatementScans):
+            rows = self._binder.plain(plan, provider, parameters, context, cancellation)
+            if rows is not None:
+                bounds.check(rows.num_rows, rows.nbytes)
+                return rows
         call = self._binder.call(plan, provider, parameters, context, cancellation)
         try:
             table = self.engine.run(

@@ -316,7 +316,8 @@ class Queries:
             if scan.predicates:
                 said.append("pruned by " + ", ".join(sorted({p.column for p in scan.predicates})))
             if scan.nearest is not None:
-                said.append(provider.explained(scan, is_filtered=marker in plan.filters))
+                is_filtered, is_plain = marker in plan.filters, plan.plain is not None
+                said.append(provider.explained(scan, is_filtered=is_filtered, is_plain=is_plain))
             estimates.append(ScanEstimate(scan.relation.name, "; ".join(said), kept, total, rows))
         return estimates
 

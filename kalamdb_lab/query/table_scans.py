@@ -27,7 +27,7 @@ from kalamdb_lab.query.relation_keys import (
 from kalamdb_lab.query.relations import ArrowPart, BoundPredicate, Part, ScanRequest
 from kalamdb_lab.query.scan_parts import segment_predicates, unexpired
 from kalamdb_lab.query.scans import empty_table
-from kalamdb_lab.query.vector_scans import Passing, ReadPartition, Search
+from kalamdb_lab.query.vector_scans import Passing, ReadPartition, Search, is_searched
 from kalamdb_lab.segments.pruning import may_match
 from kalamdb_lab.tables.writing import SchemaChangedError
 from kalamdb_lab.vectors.rows import Float32s
@@ -223,10 +223,22 @@ class StatementScans:
         self.searches.append(search)
         return batch
 
-    def explained(self, request: ScanRequest, *, is_filtered: bool) -> str:
-        """Return in words how the nearest rows of one request would be found."""
+    def is_worth_a_filter(self, request: ScanRequest) -> bool:
+        """Return whether asking first who can come through costs less than ranking all rows."""
+        return is_searched(list(self._partitions(request)))
+
+    def explained(self, request: ScanRequest, *, is_filtered: bool, is_plain: bool) -> str:
+        """Return in words how the nearest rows of one request would be found.
+
+        Parameters
+        ----------
+        is_plain : bool
+            True for a statement that needs no engine.
+        """
         partitions = list(self._partitions(request))
         vectors = self._scans.partitions.vectors
+        if not is_searched(partitions) and (is_filtered or not is_plain):
+            return vectors.explained_plainly(partitions, request)
         return vectors.explained(partitions, request, is_filtered=is_filtered)
 
     def _partitions(self, request: ScanRequest) -> Iterator[ReadPartition]:

@@ -107,7 +107,7 @@ class VectorScans:
         passing: Passing | None,
     ) -> tuple[tuple[Part, ...], Search] | None:
         """Return the nearest rows, and what it took; the promise is `ScanProvider.nearest`'s."""
-        if sum(partition.snapshot.row_count for partition in partitions) < SEARCHED_ROWS:
+        if not is_searched(partitions):
             return None
         wanted = request.nearest
         assert wanted is not None
@@ -144,16 +144,21 @@ class VectorScans:
         distances = [found.distance for found in founds]
         return Batch(rows, wanted.metric, places, distances), search
 
+    def explained_plainly(self, partitions: Sequence[ReadPartition], request: ScanRequest) -> str:
+        """Return in words that the engine ranks all rows of a request."""
+        wanted = request.nearest
+        assert wanted is not None
+        rows = sum(partition.snapshot.row_count for partition in partitions)
+        what = f"nearest by {wanted.metric} to {wanted.column}"
+        return f"{what}: {rows:,} rows ranked by the engine, exact"
+
     def explained(
         self, partitions: Sequence[ReadPartition], request: ScanRequest, *, is_filtered: bool
     ) -> str:
         """Return in words how the nearest rows of a request would be found; nothing is read."""
         wanted = request.nearest
         assert wanted is not None
-        rows = sum(partition.snapshot.row_count for partition in partitions)
         what = f"nearest by {wanted.metric} to {wanted.column}: "
-        if rows < SEARCHED_ROWS:
-            return f"{what}{rows:,} rows ranked by the engine, exact"
         of = "those that come through of " if is_filtered else ""
         sources = self.sources(partitions, request, None)
         asked = [source for source in sources if _fits(source, wanted.metric)]
@@ -333,6 +338,12 @@ class VectorScans:
             return self._reader.read(meta, table, names).take(pa.array(places))
         numbers = self._reader.seq_numbers(meta, table)
         return self._reader.read_rows(meta, table, names, numbers[places].tolist())
+
+
+def is_searched(partitions: Sequence[ReadPartition]) -> bool:
+    """Return whether there are rows enough for a search beside the engine."""
+    rows = sum(partition.snapshot.row_count for partition in partitions)
+    return rows >= SEARCHED_ROWS
 
 
 def _fits(source: Source, metric: Metric) -> bool:

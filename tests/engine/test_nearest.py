@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kalamdb_lab import KalamError
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.query import vector_scans
+from kalamdb_lab.query.binding import Binder
 from kalamdb_lab.testing.jobs import finished
 
 NOTES = """
@@ -29,6 +30,12 @@ QUERY = [0.3, -0.2, 0.9]
 def searching(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few rows there are."""
     monkeypatch.setattr(vector_scans, "SEARCHED_ROWS", 0)
+
+
+def engine_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the engine ranks all rows."""
+    monkeypatch.setattr(vector_scans, "SEARCHED_ROWS", 10**9)
+    monkeypatch.setattr(Binder, "plain", lambda *_: None)
 
 
 @pytest.fixture
@@ -70,6 +77,10 @@ def notes(s: Session, mia: Session, searching: None) -> Session:
         "SELECT count(*), min(id) FROM near",
         "WITH big AS (SELECT id AS b FROM notes WHERE size > 4) SELECT id FROM notes "
         "WHERE id IN (SELECT b FROM big) ORDER BY COSINE_DISTANCE(e, $1) LIMIT 3",
+        "SELECT id, topic FROM notes WHERE topic IN (SELECT topic FROM topics WHERE weight = 1) "
+        "ORDER BY COSINE_DISTANCE(e, $1) LIMIT 3",
+        "SELECT n.*, _seq FROM notes AS n WHERE n.id > 2 ORDER BY L2_DISTANCE(e, $1), id LIMIT 3",
+        "SELECT ID AS k, Size, e FROM studio.notes ORDER BY L2_DISTANCE(e, $1) LIMIT 3",
         "SELECT id FROM small ORDER BY COSINE_DISTANCE(v, $1) LIMIT 3",
         "SELECT id, v FROM small WHERE topic <> 'fog' ORDER BY COSINE_DISTANCE(v, $1) LIMIT 3",
         "SELECT x.id FROM (SELECT *, COSINE_DISTANCE(e, $1) AS d FROM notes WHERE size > 1) AS x "
@@ -95,9 +106,14 @@ def test_a_search_answers_as_ranking_every_row_does(
 ) -> None:
     params = [QUERY] if "$1" in sql else []
     searched = notes.execute(sql, params)
-    monkeypatch.setattr(vector_scans, "SEARCHED_ROWS", 10**9)
+    engine_only(monkeypatch)
     ranked = notes.execute(sql, params)
-    assert searched.rows() == ranked.rows()
+    assert searched.columns == ranked.columns
+    assert searched.to_arrow().schema.equals(ranked.to_arrow().schema)
+    for row, wanted in zip(searched.rows(), ranked.rows(), strict=True):
+        for value, other in zip(row, wanted, strict=True):
+            is_float = isinstance(value, float)
+            assert value == (pytest.approx(other, rel=1e-12, abs=1e-15) if is_float else other)
     assert bool(searched.searches) is ("length(" not in sql)
     assert not ranked.searches
 
@@ -105,10 +121,10 @@ def test_a_search_answers_as_ranking_every_row_does(
 @pytest.mark.parametrize(
     "sql",
     [
-        "SELECT id FROM notes ORDER BY COSINE_DISTANCE(e, $1) DESC LIMIT 4",
-        "SELECT id FROM notes ORDER BY COSINE_DISTANCE(e, $1) NULLS FIRST LIMIT 4",
-        "SELECT id FROM notes ORDER BY INNER_PRODUCT(e, $1) LIMIT 4",
-        "SELECT id FROM notes ORDER BY COSINE_DISTANCE(e, $1)",
+        "SELECT id FROM notes ORDER BY COSINE_DISTANCE(e, $1) DESC, id LIMIT 4",
+        "SELECT id FROM notes ORDER BY COSINE_DISTANCE(e, $1) NULLS FIRST, id LIMIT 4",
+        "SELECT id FROM notes ORDER BY INNER_PRODUCT(e, $1), id LIMIT 4",
+        "SELECT id FROM notes ORDER BY COSINE_DISTANCE(e, $1), id",
         "SELECT id FROM notes ORDER BY size, COSINE_DISTANCE(e, $1) LIMIT 4",
         "SELECT id FROM notes WHERE COSINE_DISTANCE(e, $1) > 0.2 "
         "ORDER BY COSINE_DISTANCE(e, $1) LIMIT 4",
@@ -131,7 +147,7 @@ def test_what_is_no_plain_ranking_is_ranked_by_the_engine(
     notes: Session, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
     searched = notes.execute(sql, [QUERY])
-    monkeypatch.setattr(vector_scans, "SEARCHED_ROWS", 10**9)
+    engine_only(monkeypatch)
     assert searched.rows() == notes.execute(sql, [QUERY]).rows()
     assert not searched.searches
 
