@@ -14,7 +14,10 @@ from typing import Any
 
 from benchmarks.measure import Figure, Finding, Skipped
 
-PACKAGES = ("kalamdb-lab", "duckdb", "ibis-framework", "pyarrow", "sqlglot", "numpy")
+PACKAGES = (
+    *("kalamdb-lab", "duckdb", "ibis-framework", "pyarrow", "sqlglot", "numpy", "numkong"),
+    *("lancedb", "faiss-cpu", "zarr"),
+)
 BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
 _PARTS = ("Sketch", "Data", "Peers")
 
