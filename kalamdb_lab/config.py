@@ -55,7 +55,7 @@ bulk_rows = 5_000
 
 # CREATE INDEX ... USING ANN builds an index for segments with at least this many vectors; smaller
 # ones are searched as fast without.
-index_from_rows = 20_000
+index_from_rows = 50_000
 
 # How many events may wait for a subscriber who does not read them, before it is told that it lags.
 live_queue_events = 10_000
@@ -81,7 +81,7 @@ class Settings:
     dropped_table_retention_hours: int = 0
     dropped_user_retention_days: int | None = None
     bulk_rows: int = 5_000
-    index_from_rows: int = 20_000
+    index_from_rows: int = 50_000
     live_queue_events: int = 10_000
     audit_dml: bool = False
 

@@ -108,8 +108,7 @@ def index_segment(
     built = build(rows, Metric(index.metric), lists=lists, progress=progress)
     if index.probes is not None:  # the recall is that of the searches to come
         built = replace(built, probes=min(index.probes, built.list_count))
-    share = recall(built, rows)
-    progress(1, 1)
+    share = recall(built, rows, progress=lambda _done, _queries: progress(1, 1))
     try:
         listed = SegmentIndex(
             index_key=index.index_key,

@@ -88,7 +88,8 @@ class QueryBounds:
             wide -= self.rows
             away: Float64s = np.sqrt(np.einsum("ij,ij->i", wide, wide))
             return away
-        products: Float64s = wide @ self.rows[0]
+        # A matrix product rounds by where a row lies, and equal rows must have equal distances.
+        products: Float64s = np.einsum("ij,j->i", wide, self.rows[0])
         if self.metric is Metric.INNER_PRODUCT:
             return np.negative(products)
         lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide)) * self.length[0]

@@ -32,8 +32,9 @@ Bools: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 PATH = "inverted lists"
 
-FEWEST_ROWS = 20_000
-"""Exact search of fewer rows takes half a millisecond, and an index saves little of it."""
+FEWEST_ROWS = 50_000
+"""Exact search of fewer rows, of 384 numbers, takes little more than a millisecond, and what a
+statement costs beside it is more than an index saves."""
 
 MOST_LOOKED_AT = 0.3
 """Share of the lists from which reading all codes in order takes no longer than theirs."""
@@ -98,11 +99,19 @@ def probe_lists(
     index: InvertedLists, target: Target, queries: Float32s, k: int, *, probes: int
 ) -> tuple[list[Found], Work]:
     """Do as `probe` does, also where exact search is faster."""
+    lists = max(1, round(_widened(probes, _share(target), k)))
+    return search_lists(index, target, queries, k, lists=lists)
+
+
+def search_lists(
+    index: InvertedLists, target: Target, queries: Float32s, k: int, *, lists: int
+) -> tuple[list[Found], Work]:
+    """Do as `probe` does in just so many lists, whatever the filter and k, if they hold enough."""
     wide = np.asarray(queries, np.float64)
     lengths, directions = split_lengths(wide)
     scores = index.list_scores(queries if index.metric is Metric.L2 else directions)
     codes = encode(directions)
-    looking = _Looking(index, target, k, probes)
+    looking = _Looking(index, target, k, lists)
     found = []
     for i, query in enumerate(wide):
         code = _QueryCode(
@@ -131,19 +140,18 @@ def _widened(probes: int, share: float, k: int) -> float:
 
 
 class _Looking:
-    """One call of `probe_lists`: what its queries have in common, and what was done."""
+    """One call of `search_lists`: what its queries have in common, and what was done."""
 
-    def __init__(self, index: InvertedLists, target: Target, k: int, probes: int) -> None:
+    def __init__(self, index: InvertedLists, target: Target, k: int, lists: int) -> None:
         self.scanned = 0
         self.reranked = 0
         self._index = index
         self._rows = target.rows
         self._k = k
         self._allowed = _allowed(target)
-        share = _share(target)
-        self._first = min(index.list_count, math.ceil(_widened(probes, share, k)))
+        self._first = min(index.list_count, lists)
         # As many rows as are left by a filter that has nothing to do with where they lie.
-        expected = len(index.order) * share * self._first / index.list_count
+        expected = len(index.order) * _share(target) * self._first / index.list_count
         self._enough = k if self._allowed is None else max(k, math.ceil(expected))
 
     def nearest(self, query: Float64s, code: _QueryCode, scores: Float64s) -> Found:

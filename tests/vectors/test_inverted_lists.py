@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +18,8 @@ from kalamdb_lab.vectors.codes import encode
 from kalamdb_lab.vectors.inverted_lists import build, probe_lists, recall
 from kalamdb_lab.vectors.rows import CodeChunk, Metric
 from kalamdb_lab.vectors.search import Found, Target, nearest
+
+PYDOCS = Path(__file__).parents[2] / "datasets" / "pydocs"
 
 
 def strange(seed, count, dimension):
@@ -174,6 +178,15 @@ def test_groups_that_lost_all_rows_are_filled_again() -> None:
     assert len(np.unique(centroids, axis=0)) >= 19
 
 
+def found_share(found, truth, k=10):
+    """The share of the k nearest that was found."""
+    hits = [
+        len(np.intersect1d(ours.position[:k], exact.position[:k]))
+        for ours, exact in zip(found, truth, strict=True)
+    ]
+    return np.mean(hits) / k
+
+
 @pytest.mark.parametrize("metric", Metric)
 def test_default_probes_find_97_of_100_neighbours(metric) -> None:
     array = clustered(20_000, 24, groups=300)
@@ -185,13 +198,71 @@ def test_default_probes_find_97_of_100_neighbours(metric) -> None:
     assert index.probes < index.list_count // 2
     truth, _ = nearest([Target(rows)], queries, 10, metric)
     found, work = probe_lists(index, Target(rows), queries, 10, probes=index.probes)
-    hits = [
-        len(np.intersect1d(ours.position, exact.position))
-        for ours, exact in zip(found, truth, strict=True)
-    ]
-    assert np.mean(hits) / 10 >= 0.96
+    assert found_share(found, truth) >= 0.97
     assert work.scanned < 200 * 19_800 / 2
-    assert recall(index, rows, seed=5) == pytest.approx(np.mean(hits) / 10, abs=0.02)
+    assert 0.95 <= recall(index, rows, seed=5) <= found_share(found, truth) + 0.01
+
+
+@pytest.fixture(scope="module")
+def passages():
+    """Embedded docstrings as rows, questions as queries, and an index of the rows."""
+    docs = pq.read_table(PYDOCS / "docs.parquet", columns=["embedding"])["embedding"]
+    real = np.array(docs.to_pylist(), np.float32)
+    texts = pq.read_table(PYDOCS / "texts.parquet").to_pylist()
+    asked = np.array([text["embedding"] for text in texts if text["kind"] == "query"], np.float32)
+    neighbour = (real @ real.T - 2 * np.eye(len(real), dtype=np.float32)).argmax(axis=1)
+    start, pair = np.random.default_rng(5).integers(len(real), size=(2, 20_000))
+    rows = cut(real[start] + np.float32(0.6) * (real[neighbour[pair]] - real[pair]))
+    return rows, asked, build(rows, Metric.COSINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("probes", [2, 8, None])
+def test_the_recall_of_real_questions_is_about_the_stated_one_or_higher(passages, probes) -> None:
+    rows, asked, index = passages
+    if probes is not None:
+        index = inverted_lists.replace(index, probes=probes)
+    truth, _ = nearest([Target(rows)], asked, 10, Metric.COSINE)
+    found, _ = probe_lists(index, Target(rows), asked, 10, probes=index.probes)
+    assert recall(index, rows) <= found_share(found, truth) + 0.015
+    if probes is None:
+        assert found_share(found, truth) >= 0.96
+
+
+@pytest.mark.slow
+def test_queries_beside_rows_would_flatter(passages) -> None:
+    """What makes `recall` ask amid rows: with a row's neighbourhood few lists look like enough."""
+    rows, _, index = passages
+    beside = rows.chunks[0][:200] + np.float32(0.1) * rows.chunks[0][200:400]
+    truth, _ = nearest([Target(rows)], beside, 10, Metric.COSINE)
+    found, _ = probe_lists(index, Target(rows), beside, 10, probes=2)
+    assert found_share(found, truth) > 0.9
+    assert recall(inverted_lists.replace(index, probes=2), rows) < 0.7
+
+
+def test_a_few_removed_rows_do_not_widen_a_search() -> None:
+    rows = cut(clustered(3_000, 8))
+    index = build(rows, Metric.COSINE)
+    query = np.ones((1, 8), np.float32)
+    _, whole = probe_lists(index, Target(rows), query, 10, probes=3)
+    removed = Target(rows, without=np.array([1_500]))
+    _, less = probe_lists(index, removed, query, 10, probes=3)
+    assert less.scanned == whole.scanned
+
+
+def test_recall_tells_how_far_it_is_and_may_be_stopped() -> None:
+    rows = cut(clustered(2_000, 8))
+    index = build(rows, Metric.COSINE)
+    seen = []
+    recall(index, rows, queries=100, progress=lambda *step: seen.append(step))
+    assert [done for done, _ in seen] == [20, 40, 60, 80, 100]
+    assert {total for _, total in seen} == {100}
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recall(index, rows, progress=stop)
 
 
 def test_fewer_probes_have_a_lower_recall_and_all_have_1() -> None:
