@@ -27,10 +27,13 @@ from kalamdb_lab.query.cancellation import WATCHED, Cancellation
 
 VERSION: tuple[int, ...] = tuple(int(part) for part in duckdb.__version__.split(".")[:2])
 COUNTS_ARROW_ROWS = VERSION >= (2, 0)
-NO_DIRECTION_IS_NAN = VERSION >= (2, 0)
-"""What the cosine distance of a zero vector is; before it was 2."""
 """False where the optimizer takes every Arrow table for one row, which makes joins of many go
 wrong by orders of magnitude; it knows how many rows files have."""
+NO_DIRECTION_IS_NAN = VERSION >= (2, 0)
+"""What the cosine distance of a zero vector is; before it was 2."""
+_FILTERS_BELOW_LIMIT = VERSION < (2, 0)
+"""True where what a join asks for is looked for below the LIMIT of a subquery, so that other rows
+than the first come through (duckdb/duckdb#22963)."""
 
 _KEPT_INSTANCES = 8
 _BATCH_ROWS = 122_880
@@ -176,6 +179,8 @@ class DuckEngine:
         if VERSION >= (2, 0):
             # Guards in the SQL make it an error where it is one, alike on both versions.
             yield "error_on_division_by_zero", "false"
+        if _FILTERS_BELOW_LIMIT:
+            yield "disabled_optimizers", "'join_filter_pushdown'"
         yield "threads", str(self._threads)
         if self._memory_bytes is not None:
             yield "memory_limit", f"'{self._memory_bytes // _MIB} MiB'"

@@ -191,3 +191,16 @@ def test_ids_are_distinct_and_grow(engine: DuckEngine) -> None:
     assert len(set(ids)) == len(set(table.column("u").to_pylist())) == 5000
     (later,) = numbers(engine, "SELECT __kalam_snowflake_id(1)")
     assert max(ids) < later  # type: ignore[operator]
+
+
+def test_a_join_does_not_choose_the_rows_of_a_limited_subquery(engine: DuckEngine) -> None:
+    numbers = pa.table({"id": list(range(24)), "kind": [at % 3 for at in range(24)]})
+    kinds = pa.table({"kind": [0, 1]})
+    sql = (
+        "SELECT s.id FROM (SELECT id, kind FROM numbers ORDER BY (id * 7) % 24 LIMIT 6) s "
+        "JOIN kinds USING (kind) ORDER BY s.id"
+    )
+    first = sorted(range(24), key=lambda at: at * 7 % 24)[:6]
+    for _ in range(30):  # the engine's threads race for it
+        rows = engine.run(sql, {"numbers": numbers, "kinds": kinds}, {})
+        assert rows.column(0).to_pylist() == sorted(at for at in first if at % 3 < 2)
