@@ -70,10 +70,12 @@ def ranked(
     order = order[within < k]
     rows = batch.rows.select(list(columns)).take(pa.array(places[order]))
     shown = np.concatenate(distances_of(batch))
-    rows = rows.append_column("distance", pa.array(shown[order]))
+    arrays = [*rows.columns, pa.array(shown[order])]
+    fields = [*rows.schema, pa.field("distance", pa.float64())]
     if is_numbered:
-        rows = rows.add_column(0, "query", pa.array(queries[order], pa.int64()))
-    return canonical_table(rows, sums=False)
+        arrays.insert(0, pa.array(queries[order], pa.int64()))
+        fields.insert(0, pa.field("query", pa.int64()))
+    return canonical_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), sums=False)
 
 
 def distances_of(batch: Batch) -> list[Distances]:

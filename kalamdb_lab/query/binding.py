@@ -21,7 +21,6 @@ from kalamdb_lab.query.plan import Plan
 from kalamdb_lab.query.predicates import bind
 from kalamdb_lab.query.relations import (
     ArrowPart,
-    Nearest,
     Parameter,
     Part,
     ScanProvider,
@@ -78,22 +77,23 @@ class Binder:
     ) -> pa.Table | None:
         """Return the answer of a ranking that shows columns and the distance alone.
 
-        None where the engine answers better: a filter over few rows, or one that it must put
-        into words.
+        None where the engine answers better: a filter over few rows, one that it must put into
+        words, or most of many rows.
         """
         assert plan.plain is not None
         marker, request = next(item for item in plan.requests if item[1].nearest is not None)
         nearest = request.nearest
         assert nearest is not None
         given = _given(plan, parameters)
-        counts = _counts(nearest, given)
+        counts = nearest.counts(given)
         vector = bound(plan.vectors, given, context.embedder)[nearest.vector]
+        is_filtered = marker in plan.filters
         if vector is None or counts is None:
             return None
+        if not scans.is_searched(request, sum(counts), is_filtered=is_filtered):
+            return None
         passing = None
-        if marker in plan.filters:
-            if not scans.is_worth_a_filter(request):
-                return None
+        if is_filtered:
             filtering = plan.filters[marker]
             passing = self._passing(filtering, scans, given, context, cancellation)
             if passing is None:
@@ -121,15 +121,14 @@ class Binder:
         DimensionMismatchError, InvalidValueError, TypeMismatchError, ...
             As for each vector alone.
         """
-        ranking = next(((m, r) for m, r in plan.requests if r.nearest is not None), None)
+        number = len(parameters) + 1
+        (own,) = (vector for vector in plan.vectors if vector.source == Parameter(number))
+        rankings = ((m, r, r.nearest) for m, r in plan.requests if r.nearest is not None)
+        ranking = next((ranking for ranking in rankings if ranking[2].vector == own.name), None)
         if ranking is None:
             return None
-        marker, request = ranking
-        nearest = request.nearest
-        assert nearest is not None
-        (own,) = (vector for vector in plan.vectors if vector.name == nearest.vector)
+        marker, request, nearest = ranking
         given = _given(plan, [*parameters, None])
-        number = max(given) + 1
         several = [
             replace(own, name=str(at), source=Parameter(number + at)) for at in range(len(vectors))
         ]
@@ -147,7 +146,7 @@ class Binder:
             except EngineError as fault:
                 raise translated(fault, plan.names, call.values) from None
         assert isinstance(nearest.limit, int)
-        return scans.batch(request, matrix, nearest.limit, passing)
+        return scans.batch(request, matrix, nearest.limit, passing, cancellation)
 
     def _nearest(
         self,
@@ -164,7 +163,7 @@ class Binder:
         nearest = request.nearest
         assert nearest is not None
         vector = values[nearest.vector]
-        counts = _counts(nearest, given)
+        counts = nearest.counts(given)
         if vector is None or counts is None:
             return None  # the engine has the words for it
         filtering = plan.filters.get(marker)
@@ -263,18 +262,6 @@ class Binder:
         while len(self._confirmed) >= _CONFIRMED_TEXTS:
             self._confirmed.pop(next(iter(self._confirmed)), None)
         self._confirmed[sql] = None
-
-
-def _counts(nearest: Nearest, given: Mapping[int, object]) -> tuple[int, int] | None:
-    """Return LIMIT and OFFSET; None if a parameter for one is no whole number."""
-    counts = tuple(
-        given[count.number] if isinstance(count, Parameter) else count
-        for count in (nearest.limit, nearest.offset)
-    )
-    match counts:
-        case (int(limit), int(offset)) if bool not in map(type, counts):
-            return (limit, offset) if limit >= 0 and offset >= 0 else None
-    return None
 
 
 def _given(plan: Plan, parameters: Sequence[object]) -> dict[int, object]:

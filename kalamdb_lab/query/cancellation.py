@@ -55,6 +55,16 @@ class Cancellation:
             percent = -1.0 if self._cursor is None else float(self._cursor.query_progress())
         return percent / 100 if percent > 0 else None  # of rows in memory it says 0 to the end
 
+    def check(self) -> None:
+        """Raise if the statement is to stop; for work outside the engine, between its steps.
+
+        Raises
+        ------
+        InterruptedStatementError
+        """
+        if self.cancelled:
+            raise InterruptedStatementError
+
     def begin(self, cursor: Any) -> None:
         """Note the cursor of the statement that begins now."""
         with self._lock:

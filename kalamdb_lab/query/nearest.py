@@ -146,13 +146,13 @@ class _Search:
         wanted = self._distance.column.name.lower()
         names = (column.name for column in occurrence.relation.columns)
         column = next((name for name in names if name.lower() == wanted), None)
-        if column is None or occurrence.include_deleted or occurrence.nearest is not None:
+        if column is None or occurrence.include_deleted or _renames(occurrence.node):
             return None
         filtering = None
         if any(self._is_filtered(level) for level in levels):
             calls = [distance.call for distance in self._distances.values()]
             filtering = filter_of(levels, self._occurrences, calls)
-            if filtering is None:
+            if filtering is None or self._reads_rows(levels, filtering):
                 return None
         nearest = Nearest(column, metric, given, *counts, is_null_safe=is_safe)
         plain = None
@@ -182,8 +182,31 @@ class _Search:
                 node = exp.column(name)
 
     def _is_of_source(self, select: exp.Select, column: exp.Column) -> bool:
-        sources = self._origins.sources(select)
-        return any(_has(self._origins, source, column.name) for _, source in sources)
+        """Return whether a column is, or may be, of what stands in FROM."""
+        sources = [source for _, source in self._origins.sources(select)]
+        return any(
+            _has(self._origins, source, column.name) or not self._origins.columns(source)
+            for source in sources
+        )
+
+    def _shows_once(self, select: exp.Select, name: str) -> bool:
+        """Return whether one column of a SELECT has a name, as far as all of them are known."""
+        sources = [source for _, source in self._origins.sources(select)]
+        starred = any(is_star(item) for item in select.expressions)
+        if starred and not all(self._origins.columns(source) for source in sources):
+            return False
+        names = [output.name.lower() for output in self._origins.outputs(select)]
+        return names.count(name.lower()) == 1
+
+    def _reads_rows(self, levels: list[Level], filtering: exp.Select) -> bool:
+        """Return whether a filter, whose rows have fewer columns, reads a row as a value."""
+        rows = {
+            level.alias.lower()
+            for level in levels
+            if not _has(self._origins, level.source, level.alias)
+        }
+        columns = filtering.find_all(exp.Column)
+        return any(not column.table and column.name.lower() in rows for column in columns)
 
     def _below(self, select: exp.Select, column: exp.Column) -> tuple[exp.Select, str] | None:
         """Return the SELECT in FROM that a column comes from, and its name there."""
@@ -192,7 +215,7 @@ class _Search:
                 continue
             inner = _inner(source)
             if inner is not None and _has(self._origins, source, column.name):
-                return inner, column.name
+                return (inner, column.name) if self._shows_once(inner, column.name) else None
         return None
 
     def _levels(self, column: exp.Column) -> list[Level] | None:
@@ -235,6 +258,8 @@ class _Search:
             levels.append(Level(select, source, alias))
             select = _inner(source)
             if select is not None:
+                if not self._shows_once(select, column.name):
+                    return None
                 item = _item(select, column.name)
                 if isinstance(item, exp.Column):
                     column = item
@@ -298,7 +323,10 @@ def _bounded(condition: exp.Expr, *, descends: bool) -> tuple[exp.Expr | None, b
     value, limit = condition.this, condition.expression
     if is_less == descends:
         value, limit = limit, value
-    return value, isinstance(limit.unnest(), (exp.Literal, exp.Placeholder, exp.Neg))
+    limit = limit.unnest()
+    if isinstance(limit, exp.Neg):
+        limit = limit.this.unnest()
+    return value, isinstance(limit, (exp.Literal, exp.Placeholder))
 
 
 def _counts(select: exp.Select) -> tuple[int | Parameter, int | Parameter] | None:
@@ -324,8 +352,12 @@ def _is_plain(select: exp.Select, clauses: frozenset[str]) -> bool:
     """Return whether each row of a SELECT is made of one row of each source, without the others."""
     if any(value and name not in clauses for name, value in select.args.items()):
         return False
-    if any(join.args.get("method") for join in select.find_all(exp.Join)):
-        return False  # ASOF picks among rows
+    for join in select.find_all(exp.Join):
+        # ASOF picks among rows. After a FULL join with one row, the engine finds its vector empty.
+        if join.args.get("method") or join.side == "FULL":
+            return False
+    if select.find(exp.TableSample) is not None:
+        return False
     return not any(isinstance(node, _ROWS_MADE) for node in Ranking.own_nodes(select))
 
 
@@ -333,10 +365,13 @@ def _inner(source: exp.Expr) -> exp.Select | None:
     """Return the SELECT that a source in FROM is, if it is one and keeps its names."""
     if not isinstance(source, exp.Subquery) or not isinstance(source.this, exp.Select):
         return None
+    return None if _renames(source) else source.this
+
+
+def _renames(source: exp.Expr) -> bool:
+    """Return whether an alias gives the columns of a source other names: ``AS s (a, b)``."""
     alias = source.args.get("alias")
-    if isinstance(alias, exp.TableAlias) and alias.args.get("columns"):
-        return None
-    return source.this
+    return isinstance(alias, exp.TableAlias) and bool(alias.args.get("columns"))
 
 
 def _holds(select: exp.Select, owner: exp.Expr | None) -> bool:

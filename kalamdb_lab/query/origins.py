@@ -13,6 +13,7 @@ from sqlglot import exp
 
 from kalamdb_lab.errors import InvalidDefinitionError
 from kalamdb_lab.model.datatypes import KalamDataType
+from kalamdb_lab.model.ids import SYSTEM_COLUMNS
 from kalamdb_lab.query.scopes import Occurrence
 from kalamdb_lab.sql.cast_types import data_type_of
 from kalamdb_lab.tables.embedding import EmbeddedColumn, embedded_column
@@ -124,6 +125,49 @@ class Origins:
                         return "", output.origin
             query = query.find_ancestor(exp.Query)
         return "", None
+
+    def lacks(self, column: exp.Column) -> bool:
+        """Return whether there is no such column where it stands, as far as that can be told."""
+        name, table = column.name.lower(), column.table.lower()
+        if name in SYSTEM_COLUMNS or column.find_ancestor(exp.Lambda) is not None:
+            return False
+        is_in_from = not table
+        query = column.find_ancestor(exp.Query)
+        while query is not None:
+            if isinstance(query, exp.Select):
+                for alias, source in self.sources(query):
+                    if table and alias.lower() != table:
+                        continue
+                    is_in_from = True
+                    named = {output.name.lower() for output in self.columns(source)}
+                    if name in {*named, alias.lower()} or not self._is_told(source):
+                        return False
+            if not table and any(name == output.name.lower() for output in self.outputs(query)):
+                return False
+            query = query.find_ancestor(exp.Query)
+        return is_in_from
+
+    def _is_told(self, source: exp.Expr, within: tuple[exp.Expr, ...] = ()) -> bool:
+        """Return whether `columns` are all columns of a source."""
+        if source.args.get("pivots") or source in within:
+            return False
+        if id(source) in self._occurrences:
+            return True
+        if isinstance(source, exp.Table):
+            cte = self._ctes.get(source.name)
+            return cte is not None and self._is_told(cte.this, (*within, source))
+        if isinstance(source, exp.SetOperation):
+            return self._is_told(source.this, within)
+        if isinstance(source, exp.Subquery):
+            inner = [source.this]
+            if isinstance(source.this, exp.Table):
+                inner = [node for _, node in self._flattened(source.this)]
+            return all(self._is_told(node, within) for node in inner)
+        if not isinstance(source, exp.Select):
+            return False
+        return not source.is_star or all(
+            self._is_told(node, within) for _, node in self.sources(source)
+        )
 
     # --- FROM -------------------------------------------------------------------------------
 

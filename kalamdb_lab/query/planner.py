@@ -32,6 +32,7 @@ from kalamdb_lab.query.relations import (
     ScanProvider,
     ScanRequest,
 )
+from kalamdb_lab.query.row_filters import CHANGES
 from kalamdb_lab.query.scans import arrow_source, empty_table
 from kalamdb_lab.query.second_opinion import confirm
 from kalamdb_lab.query.table_scans import StatementScans
@@ -90,6 +91,10 @@ class Planner:
         if text_semantics:
             quoted = frozenset(name.name for name in tree.find_all(exp.Identifier) if name.quoted)
             rewrite.prepare_text(tree)
+        for call in tree.find_all(exp.Anonymous) if called else ():
+            function = functions.get(call.name.lower())
+            if function is not None and dict(function.options).get("side_effects"):
+                call.meta[CHANGES] = True
         resolved = resolve_names(tree, resolver, _prepared_view)
         local = tuple(functions[name] for name in sorted(called))
         filters = {
@@ -107,7 +112,11 @@ class Planner:
         functions: tuple[PythonFunction, ...],
     ) -> Plan:
         relations = [request.relation for request in resolved.requests.values()]
-        written = rewrite.rewrite(resolved.tree, relations, text=text_semantics)
+        try:
+            written = rewrite.rewrite(resolved.tree, relations, text=text_semantics)
+        except EngineError as fault:  # a column that no table has, found before the engine is asked
+            names = StatementNames(resolved.aliases, resolved.views, frozenset(), quoted)
+            raise translated(fault, names) from None
         is_limited = any(written.tree.args.get(clause) for clause in ("limit", "offset"))
         template = rewrite.generated_sql(written.tree, text=text_semantics)
         names = StatementNames(resolved.aliases, resolved.views, written.literals, quoted)

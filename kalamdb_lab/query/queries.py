@@ -316,8 +316,11 @@ class Queries:
             if scan.predicates:
                 said.append("pruned by " + ", ".join(sorted({p.column for p in scan.predicates})))
             if scan.nearest is not None:
+                count = sum(scan.nearest.counts(_numbered(request.params)) or (0,))
                 is_filtered, is_plain = marker in plan.filters, plan.plain is not None
-                said.append(provider.explained(scan, is_filtered=is_filtered, is_plain=is_plain))
+                said.append(
+                    provider.explained(scan, count, is_filtered=is_filtered, is_plain=is_plain)
+                )
             estimates.append(ScanEstimate(scan.relation.name, "; ".join(said), kept, total, rows))
         return estimates
 

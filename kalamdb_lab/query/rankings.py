@@ -141,8 +141,8 @@ class Ranking:
 
     @staticmethod
     def own_nodes(select: exp.Select) -> Iterator[exp.Expr]:
-        """Yield what is selected, without the nodes of queries in it."""
-        pending = [*select.expressions, select.args.get("qualify")]
+        """Yield what is selected and sorted by, without the nodes of queries in it."""
+        pending = [*select.expressions, select.args.get("qualify"), select.args.get("order")]
         while pending:
             node = pending.pop()
             if node is not None and not isinstance(node, exp.Query):
@@ -152,7 +152,9 @@ class Ranking:
     def _require(self, clause: type[exp.Expr], condition: exp.Expr) -> None:
         present = self.select.args.get(clause.key)
         if present is not None:
-            condition = exp.And(this=exp.paren(present.this), expression=exp.paren(condition))
+            condition = exp.And(
+                this=exp.paren(present.this, copy=False), expression=exp.paren(condition)
+            )
         self.select.set(clause.key, clause(this=condition))
 
     def _is_known(self) -> exp.Expr:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -130,6 +130,17 @@ class Nearest:
     limit: int | Parameter
     offset: int | Parameter
     is_null_safe: bool
+
+    def counts(self, given: Mapping[int, object]) -> tuple[int, int] | None:
+        """Return LIMIT and OFFSET with the placeholders given; None if one is no whole number."""
+        counts = tuple(
+            given[count.number] if isinstance(count, Parameter) else count
+            for count in (self.limit, self.offset)
+        )
+        match counts:
+            case (int(limit), int(offset)) if bool not in map(type, counts):
+                return (limit, offset) if limit >= 0 and offset >= 0 else None
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,15 @@ from sqlglot import exp
 from kalamdb_lab.query.scopes import Occurrence
 
 SEQ_ALIAS: Final = "__kalam_seq"
-"""The only column of such a query: the ``_seq`` of a row, as often as it comes through."""
+"""The first column of such a query: the ``_seq`` of a row, or NULL after an outer join."""
 
 _PLACE, _LEVEL, _DROPPED, _CALL = "kalam_place", "kalam_level", "kalam_dropped", "kalam_call"
+CHANGES: Final = "kalam_changes"
+"""Key in ``meta``: true for calls of the session's functions that have side effects."""
 _CHANGING: Final = (exp.Rand, exp.Uuid)
-_CHANGING_NAMES: Final = frozenset({"random", "snowflake_id", "ulid", "uuid_v7", "gen_random_uuid"})
+_CHANGING_NAMES: Final = frozenset(
+    {"random", "snowflake_id", "ulid", "gen_random_uuid", "uuid_v7", "uuidv4", "uuidv7"}
+)
 
 
 @dataclass(slots=True)
@@ -61,15 +65,20 @@ def filter_of(
         is_last = at == len(levels) - 1
         name = "_seq" if is_last else SEQ_ALIAS
         seq = exp.column(name, table=level.alias or None, quoted=True)
+        where = select.args.get("where")
+        own = set() if where is None else _named_above(where, None)
         kept = [
             item
             for item in select.expressions
-            if at and (is_star(item) or item.alias_or_name.lower() in needed)
+            if (at and (is_star(item) or item.alias_or_name.lower() in needed))
+            or (item.alias.lower() in own and not any(_CALL in node.meta for node in item.walk()))
         ]
-        select.set("expressions", [*kept, exp.alias_(seq, SEQ_ALIAS, quoted=True)])
+        select.set("expressions", [exp.alias_(seq, SEQ_ALIAS, quoted=True), *kept])
         needed = _named_above(select, None if is_last else selects[at + 1])
     if any(_CALL in node.meta or _changes(node) for node in tree.walk()):
         return None
+    if any(select.args.get("joins") or select.args.get("laterals") for select in selects.values()):
+        tree.set("distinct", exp.Distinct())  # one row may meet very many
     ctes = {cte.alias for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
         is_named = isinstance(table.this, exp.Identifier)
@@ -129,15 +138,15 @@ def _keep_conditions(select: exp.Select) -> None:
     select.set("where", exp.Where(this=exp.and_(*kept)) if kept else None)
 
 
-def _named_above(select: exp.Select, below: exp.Select | None) -> set[str]:
-    """Return the names that a SELECT reads, without those that only the SELECT below it reads."""
+def _named_above(node: exp.Expr, below: exp.Select | None) -> set[str]:
+    """Return the columns that are read, without those that only the SELECT below reads."""
     names: set[str] = set()
-    pending: list[exp.Expr] = [select]
+    pending: list[exp.Expr] = [node]
     while pending:
         node = pending.pop()
         if node is below:
             continue
-        if isinstance(node, exp.Column):
+        if isinstance(node, exp.Column) or node.arg_key == "using":
             names.add(node.name.lower())
         pending.extend(node.iter_expressions())
     return names
@@ -146,5 +155,5 @@ def _named_above(select: exp.Select, below: exp.Select | None) -> set[str]:
 def _changes(node: exp.Expr) -> bool:
     """Return whether a function gives another value each time."""
     if isinstance(node, exp.Anonymous):
-        return node.name.lower() in _CHANGING_NAMES
+        return CHANGES in node.meta or node.name.lower() in _CHANGING_NAMES
     return isinstance(node, _CHANGING)

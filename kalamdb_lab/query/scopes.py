@@ -117,8 +117,10 @@ class Needs:
         around: Scope | None = scope
         while around is not None:
             relations = around.relations()
-            opaque = len(relations) < len(around.sources)
-            if opaque or any(source.has(name) for source in relations):
+            owners = [source for source in relations if source.has(name)]
+            if owners and around is not scope:  # the engine's own would come before it
+                column.set("table", exp.to_identifier(owners[0].alias, quoted=True))
+            if owners or len(relations) < len(around.sources):
                 return
             around = around.parent
         raise NotFoundError("Column", column.name)

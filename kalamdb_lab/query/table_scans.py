@@ -14,7 +14,9 @@ from kalamdb_lab.model.tables import TableDef, TableKind
 from kalamdb_lab.partitions.commit_log import CommitLog
 from kalamdb_lab.partitions.partition import PartitionSnapshot
 from kalamdb_lab.query.batches import Batch
+from kalamdb_lab.query.cancellation import Cancellation
 from kalamdb_lab.query.duck import COUNTS_ARROW_ROWS
+from kalamdb_lab.query.explained_searches import ranked_by_engine, searched
 from kalamdb_lab.query.partition_scans import PartitionScans
 from kalamdb_lab.query.registered_scans import RegisteredScans
 from kalamdb_lab.query.relation_keys import (
@@ -27,7 +29,13 @@ from kalamdb_lab.query.relation_keys import (
 from kalamdb_lab.query.relations import ArrowPart, BoundPredicate, Part, ScanRequest
 from kalamdb_lab.query.scan_parts import segment_predicates, unexpired
 from kalamdb_lab.query.scans import empty_table
-from kalamdb_lab.query.vector_scans import Passing, ReadPartition, Search, is_searched
+from kalamdb_lab.query.vector_scans import (
+    Passing,
+    ReadPartition,
+    Search,
+    is_few,
+    is_searched,
+)
 from kalamdb_lab.segments.pruning import may_match
 from kalamdb_lab.tables.writing import SchemaChangedError
 from kalamdb_lab.vectors.rows import Float32s
@@ -208,7 +216,12 @@ class StatementScans:
         return parts
 
     def batch(
-        self, request: ScanRequest, queries: Float32s, count: int, passing: pa.ChunkedArray | None
+        self,
+        request: ScanRequest,
+        queries: Float32s,
+        count: int,
+        passing: pa.ChunkedArray | None,
+        cancellation: Cancellation | None = None,
     ) -> Batch:
         """Return the nearest rows for each of several vectors.
 
@@ -218,28 +231,37 @@ class StatementScans:
             The ``_seq`` of the rows that are meant; all by default.
         """
         batch, search = self._scans.partitions.vectors.batch(
-            list(self._partitions(request)), request, queries, count, passing
+            list(self._partitions(request)), request, queries, count, passing, cancellation
         )
         self.searches.append(search)
         return batch
 
-    def is_worth_a_filter(self, request: ScanRequest) -> bool:
-        """Return whether asking first who can come through costs less than ranking all rows."""
-        return is_searched(list(self._partitions(request)))
+    def is_searched(self, request: ScanRequest, count: int, *, is_filtered: bool) -> bool:
+        """Return whether so many nearest rows are found faster without the engine.
 
-    def explained(self, request: ScanRequest, *, is_filtered: bool, is_plain: bool) -> str:
-        """Return in words how the nearest rows of one request would be found.
+        Asking it first who can come through costs more than ranking few rows.
+        """
+        partitions = list(self._partitions(request))
+        rows = sum(partition.snapshot.row_count for partition in partitions)
+        return is_searched(partitions, count) if is_filtered else is_few(rows, count)
+
+    def explained(
+        self, request: ScanRequest, count: int, *, is_filtered: bool, is_plain: bool
+    ) -> str:
+        """Return in words how so many nearest rows of one request would be found.
 
         Parameters
         ----------
         is_plain : bool
             True for a statement that needs no engine.
         """
+        assert request.nearest is not None
         partitions = list(self._partitions(request))
-        vectors = self._scans.partitions.vectors
-        if not is_searched(partitions) and (is_filtered or not is_plain):
-            return vectors.explained_plainly(partitions, request)
-        return vectors.explained(partitions, request, is_filtered=is_filtered)
+        if not self.is_searched(request, count, is_filtered=is_filtered or not is_plain):
+            rows = sum(partition.snapshot.row_count for partition in partitions)
+            return ranked_by_engine(request.nearest, rows)
+        sources = self._scans.partitions.vectors.sources(partitions, request, None)
+        return searched(request.nearest, sources, count, is_filtered=is_filtered)
 
     def _partitions(self, request: ScanRequest) -> Iterator[ReadPartition]:
         match request.relation.key:

@@ -16,6 +16,7 @@ from kalamdb_lab.model.tables import ColumnDef, TableDef, VectorIndex
 from kalamdb_lab.partitions.partition import PartitionSnapshot
 from kalamdb_lab.partitions.removals import SegmentView, Seqs
 from kalamdb_lab.query.batches import Batch, distinct
+from kalamdb_lab.query.cancellation import Cancellation
 from kalamdb_lab.query.relations import ArrowPart, Part, ScanRequest
 from kalamdb_lab.query.repeated_reads import RepeatedReads
 from kalamdb_lab.query.scan_parts import prefixed, selected
@@ -25,10 +26,14 @@ from kalamdb_lab.segments.vectors import blocks_of
 from kalamdb_lab.vectors import inverted_lists
 from kalamdb_lab.vectors.inverted_lists import InvertedLists
 from kalamdb_lab.vectors.rows import Float32s, Metric, Positions, VectorRows
-from kalamdb_lab.vectors.search import Found, Target, Work, merged, nearest, path_of
+from kalamdb_lab.vectors.search import BATCH, Found, Target, Work, merged, nearest
 
 SEARCHED_ROWS = 500
 """Fewer rows than these the engine ranks itself in the time that a search would take."""
+
+FEW_FOUND = 10_000
+LARGEST_SHARE = 0.1
+"""More rows than these, and a larger share of all, the engine finds faster by sorting them."""
 
 Passing: TypeAlias = Callable[[], pa.ChunkedArray | None]
 """Gives the ``_seq`` of the rows that are meant, as `ScanProvider.nearest` says."""
@@ -107,7 +112,7 @@ class VectorScans:
         passing: Passing | None,
     ) -> tuple[tuple[Part, ...], Search] | None:
         """Return the nearest rows, and what it took; the promise is `ScanProvider.nearest`'s."""
-        if not is_searched(partitions):
+        if not is_searched(partitions, count):
             return None
         wanted = request.nearest
         assert wanted is not None
@@ -132,47 +137,25 @@ class VectorScans:
         queries: Float32s,
         count: int,
         passing: pa.ChunkedArray | None,
+        cancellation: Cancellation | None = None,
     ) -> tuple[Batch, Search]:
         """Return the nearest rows for each of several vectors, and what it took."""
         wanted = request.nearest
         assert wanted is not None
         seqs = None if passing is None else ascending(passing)
         sources = self.sources(partitions, request, seqs)
-        founds, search = self.search(sources, queries, count, request)
+        founds, searches = [], []
+        for first in range(0, len(queries), BATCH):
+            if cancellation is not None:
+                cancellation.check()
+            found, search = self.search(sources, queries[first : first + BATCH], count, request)
+            founds += found
+            searches.append(search)
+        search = replace(search, rows_reranked=sum(each.rows_reranked for each in searches))
         targets, positions, places = distinct(founds)
         rows = self.rows(sources, request, targets, positions)
         distances = [found.distance for found in founds]
         return Batch(rows, wanted.metric, places, distances), search
-
-    def explained_plainly(self, partitions: Sequence[ReadPartition], request: ScanRequest) -> str:
-        """Return in words that the engine ranks all rows of a request."""
-        wanted = request.nearest
-        assert wanted is not None
-        rows = sum(partition.snapshot.row_count for partition in partitions)
-        what = f"nearest by {wanted.metric} to {wanted.column}"
-        return f"{what}: {rows:,} rows ranked by the engine, exact"
-
-    def explained(
-        self, partitions: Sequence[ReadPartition], request: ScanRequest, *, is_filtered: bool
-    ) -> str:
-        """Return in words how the nearest rows of a request would be found; nothing is read."""
-        wanted = request.nearest
-        assert wanted is not None
-        what = f"nearest by {wanted.metric} to {wanted.column}: "
-        of = "those that come through of " if is_filtered else ""
-        sources = self.sources(partitions, request, None)
-        asked = [source for source in sources if _fits(source, wanted.metric)]
-        said = [
-            f"{of}{_live(source):,} rows by index {source.definition.name}, "
-            f"recall {source.built.recall:.3f}"
-            for source in asked
-            if source.definition is not None and source.built is not None
-        ]
-        others = [source for source in sources if not _fits(source, wanted.metric)]
-        if others:
-            path = path_of([source.target for source in others])
-            said.append(f"{of}{sum(map(_live, others)):,} rows by {path} scan, exact")
-        return what + "; ".join(said)
 
     def sources(
         self, partitions: Sequence[ReadPartition], request: ScanRequest, seqs: Seqs | None
@@ -240,7 +223,7 @@ class VectorScans:
         recalls: list[float] = []
         for at, source in enumerate(sources):
             probed = None
-            if source.index is not None and _fits(source, wanted.metric):
+            if source.index is not None and fits(source, wanted.metric):
                 assert source.definition is not None
                 probed = inverted_lists.probe(
                     source.index, source.target, queries, count, probes=source.definition.probes
@@ -340,24 +323,25 @@ class VectorScans:
         return self._reader.read_rows(meta, table, names, numbers[places].tolist())
 
 
-def is_searched(partitions: Sequence[ReadPartition]) -> bool:
-    """Return whether there are rows enough for a search beside the engine."""
+def is_searched(partitions: Sequence[ReadPartition], count: int) -> bool:
+    """Return whether a search beside the engine is worth while for so many rows."""
     rows = sum(partition.snapshot.row_count for partition in partitions)
-    return rows >= SEARCHED_ROWS
+    return rows >= SEARCHED_ROWS and is_few(rows, count)
 
 
-def _fits(source: Source, metric: Metric) -> bool:
+def is_few(rows: int, count: int) -> bool:
+    """Return whether so many of these rows are better searched for than sorted out."""
+    return count <= max(FEW_FOUND, LARGEST_SHARE * rows)
+
+
+def fits(source: Source, metric: Metric) -> bool:
+    """Return whether there is an index of a source for this metric."""
     return source.index is not None and source.index.metric == metric
 
 
-def _live(source: Source) -> int:
-    without = source.target.without
-    return source.target.rows.row_count - (0 if without is None else len(without))
-
-
 def ascending(seqs: pa.ChunkedArray) -> Seqs:
-    """Return numbers in ascending order, each once."""
-    numbers: Seqs = seqs.to_numpy()
+    """Return numbers in ascending order, each once, without the NULLs that outer joins make."""
+    numbers: Seqs = seqs.drop_null().to_numpy()
     if len(numbers) > 1 and not bool((numbers[1:] > numbers[:-1]).all()):
         numbers = np.unique(numbers)
     return numbers

@@ -17,7 +17,7 @@ from kalamdb_lab.model.datatypes import KalamDataType, TypeKind, embedding
 from kalamdb_lab.model.values import from_storage, to_storage, unwrapped
 from kalamdb_lab.query import guards
 from kalamdb_lab.query.constants import plain_value
-from kalamdb_lab.query.duck import NO_DIRECTION_IS_NAN
+from kalamdb_lab.query.duck import NO_DIRECTION_IS_NAN, EngineError
 from kalamdb_lab.query.nearest import Cut, cuts_of
 from kalamdb_lab.query.origins import Origin, Origins
 from kalamdb_lab.query.rankings import Distance, Ranking, rankings_of, typed
@@ -178,7 +178,11 @@ class Vectors:
         is_on_lists = isinstance(call, exp.CosineDistance) or call.name.lower() == _ON_LISTS
         if known is None and is_on_lists and (left.is_list or right.is_list):
             return
-        fault = _fault(function, left, right, dimension)
+        fault: Exception | None = _fault(function, left, right, dimension)
+        if dimension is None:
+            columns = [node for item in (left, right) if (node := item.plain_column) is not None]
+            unknown = next((node for node in columns if self._origins.lacks(node)), None)
+            fault = fault if unknown is None else _not_found(unknown)
         if fault is not None or dimension is None:
             call.meta[FAULT] = fault
             return
@@ -279,6 +283,12 @@ class _Operand:
         return len(self.source) if isinstance(self.source, tuple) else None
 
     @property
+    def plain_column(self) -> exp.Column | None:
+        """The column of which nothing is known that it is."""
+        node = self.node.unnest()
+        return node if isinstance(node, exp.Column) and self.origin is None else None
+
+    @property
     def column(self) -> str | None:
         return None if self.origin is None else self.origin.column
 
@@ -307,6 +317,16 @@ def _fault(
                 f"{where} {item.dimension} dimensions, got {other.dimension}"
             )
     return None
+
+
+def _not_found(column: exp.Column) -> EngineError:
+    """Return what the engine would say of it, had it seen the call: then it reads the same."""
+    name = column.name
+    if column.table:
+        return EngineError(
+            "Binder", f'Table "{column.table}" does not have a column named "{name}"'
+        )
+    return EngineError("Binder", f'Referenced column "{name}" not found')
 
 
 def _function(node: exp.Expr) -> str:

@@ -25,11 +25,11 @@ from kalamdb_lab.vectors.kmeans import (
     trained,
 )
 from kalamdb_lab.vectors.lists import InvertedLists, split_lengths
-from kalamdb_lab.vectors.probing import Bools, probe, probe_lists, search_lists
+from kalamdb_lab.vectors.probing import Bools, is_asked, probe, probe_lists, search_lists
 from kalamdb_lab.vectors.rows import CodeChunk, Float32s, Metric, Positions, VectorRows
 from kalamdb_lab.vectors.search import Target, nearest
 
-__all__ = ["InvertedLists", "build", "probe", "probe_lists", "recall", "search_lists"]
+__all__ = ["InvertedLists", "build", "is_asked", "probe", "probe_lists", "recall", "search_lists"]
 
 SAMPLE_ROWS = 65_536
 SAMPLE_BYTES = 256 * 1024 * 1024

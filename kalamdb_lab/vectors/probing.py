@@ -82,17 +82,23 @@ def probe(
     list of Found, one a query, and Work
         Always min(k, matching) rows at least: more lists are looked at if need be.
     """
+    if not is_asked(index, target, k, probes=probes):
+        return None
     wanted = index.probes if probes is None else probes
+    return probe_lists(index, target, queries, k, probes=wanted)
+
+
+def is_asked(index: InvertedLists, target: Target, k: int, *, probes: int | None = None) -> bool:
+    """Return whether `probe` answers: false where exact search is faster."""
     share = _share(target)
+    wanted = index.probes if probes is None else probes
     looked_at = _widened(wanted, share, k) / index.list_count
     rows_seen = looked_at * share * len(index.order)
-    if (
-        len(index.order) < FEWEST_ROWS
-        or looked_at > min(MOST_LOOKED_AT, MOST_FOR_A_FILTER * share)
-        or k * ROWS_FOR_EACH > rows_seen
-    ):
-        return None
-    return probe_lists(index, target, queries, k, probes=wanted)
+    return (
+        len(index.order) >= FEWEST_ROWS
+        and looked_at <= min(MOST_LOOKED_AT, MOST_FOR_A_FILTER * share)
+        and k * ROWS_FOR_EACH <= rows_seen
+    )
 
 
 def probe_lists(

@@ -23,6 +23,9 @@ def test_a_name_that_is_no_column_is_not_found(tmp_path: Path, name: str) -> Non
         with pytest.raises(NotFoundError):
             session.execute(f"UPDATE other SET body = {name} WHERE true")
         assert session.execute(f'SELECT "{name}" FROM t').rows() == [("mine",)]
+        inner = f"SELECT (SELECT {name}), EXISTS (SELECT 1 FROM other WHERE {name} = 'mine') FROM t"
+        session.execute("INSERT INTO other VALUES (1, 'theirs')")
+        assert session.execute(inner).rows() == [("mine", True)]
 
 
 @pytest.mark.parametrize("params", [{"s": "a"}, "a", {1}, 1])
