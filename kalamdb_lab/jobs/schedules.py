@@ -6,8 +6,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from kalamdb_lab.catalog.catalog import Catalog
@@ -150,11 +151,11 @@ class Schedules:
         house_us = self._house.keep(self._tally, now_us)
         self._ages.follow()
         due, next_us = self._candidates(now_us)
-        for kind, table in due:
+        for consider in self._considered(due):
             if self._stop.is_set():
                 raise _StoppedError
             try:
-                next_us = min(next_us, self._consider(kind, table, now_us))
+                next_us = min(next_us, consider(now_us))
             except ClosedError:
                 raise
             except BusyError:
@@ -162,8 +163,6 @@ class Schedules:
                 break  # so it will be for the others
             except KalamError:
                 next_us = 0
-        for table, index in self._indexes.suspects():
-            next_us = min(next_us, self._consider_index(table, index, now_us))
         self._next_us = min(next_us, house_us)
         self._seen_version = version
 
@@ -201,6 +200,15 @@ class Schedules:
                 next_us = min(next_us, due_us)
         return found, next_us
 
+    def _considered(
+        self, due: Sequence[tuple[JobKind, TableDef]]
+    ) -> Iterator[Callable[[int], int]]:
+        """Yield what considers each piece of work, given the time."""
+        for kind, table in due:
+            yield partial(self._consider, kind, table)
+        for table, index in self._indexes.suspects():
+            yield partial(self._consider_index, table, index)
+
     def _consider(self, kind: JobKind, table: TableDef, now_us: int) -> int:
         """Make a job unless it has to wait; return when to look at the table again."""
         key = key_of(kind, table)
@@ -228,9 +236,9 @@ class Schedules:
         ready = self._ready_us(JobKind.COMPACT, table, self._histories().get(key, ()))
         if ready > now_us:
             return 0 if ready == NEVER_US else ready
-        try:
-            if not self._indexes.is_lacking(table, index):
-                return NEVER_US
+        if not self._indexes.is_lacking(table, index):
+            return NEVER_US
+        with suppress(JobRunningError):  # somebody was faster
             self._jobs.submit(
                 JobKind.COMPACT,
                 key=key,
@@ -238,10 +246,6 @@ class Schedules:
                 created_by=ROOT_USER,
                 is_due=lambda: self._indexes.is_lacking(table, index),
             )
-        except ClosedError:
-            raise
-        except KalamError:
-            pass  # somebody was faster, or the next look tries again
         return 0
 
     def _is_still_due(self, kind: JobKind, table_key: int) -> bool:
@@ -265,8 +269,10 @@ class Schedules:
         if history and history[-1].status.has_owner:
             # Who makes the next one ends it, as nobody else can.
             return NEVER_US if self._presence.is_alive(history[-1].node_id) else 0
-        between_us = 0 if kind is JobKind.FLUSH else pause_us(kept_us(table) or 0)
-        return ready_us(history, between_us)
+        if kind is JobKind.FLUSH:
+            return ready_us(history, 0)
+        age_us = 0 if kind is JobKind.COMPACT else kept_us(table) or 0  # an index has no age
+        return ready_us(history, pause_us(age_us))
 
     def _histories(self) -> Mapping[str, Sequence[Job]]:
         """Return the jobs of each key, oldest first."""

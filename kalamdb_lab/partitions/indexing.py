@@ -151,23 +151,19 @@ def drop_stale_indexes(
 
     A reader who still finds it listed does without it.
     """
+    table = definition()
     with log.store.read() as transaction:
-        found = any(listed.meta.indexes for listed in transaction.segments(key))
-    if not found:
+        metas = [listed.meta for listed in transaction.segments(key)]
+    if table is None or all(_kept(meta, table) == meta.indexes for meta in metas):
         return 0
     stale: list[tuple[SegmentMeta, int, int]] = []
     with log.commit() as commit:
         table = definition()
         if table is None:
             return 0  # its segments are retired with all that belongs to them
-        known = {index.column_id: index.index_key for index in table.indexes}
         for listed in commit.transaction.segments(key):
             meta = listed.meta
-            kept = {
-                column_id: item
-                for column_id, item in meta.indexes.items()
-                if known.get(column_id) == item.index_key
-            }
+            kept = _kept(meta, table)
             if len(kept) < len(meta.indexes):
                 commit.transaction.restate_segment(replace(meta, indexes=kept))
                 stale += [
@@ -180,6 +176,15 @@ def drop_stale_indexes(
     for meta, column_id, number in stale:
         home.discard_index(meta, column_id, number)
     return len(stale)
+
+
+def _kept(meta: SegmentMeta, table: TableDef) -> dict[int, SegmentIndex]:
+    """Return what of a segment's indexes is built for indexes that its table has."""
+    return {
+        column_id: item
+        for column_id, item in meta.indexes.items()
+        if (index := table.index_on(column_id)) is not None and item == meta.built(index)
+    }
 
 
 def _is_live(log: CommitLog, meta: SegmentMeta) -> bool:

@@ -54,7 +54,13 @@ class IndexReader:
         item = meta.segment_id, column.column_id
         known = self._known.get(item)
         if known is None or known[0] != built.number:
-            known = built.number, self._mapped(meta, column, built)
+            try:
+                storage = self._storage_of(meta.storage_id)
+                dimension = column.data_type.dimension
+                found = sound_index(storage, meta, column.column_id, built, dimension)
+            except (NotFoundError, StorageError):
+                return None  # the storage may be back for the next search
+            known = built.number, found
             self._known[item] = known
         return known[1]
 
@@ -62,13 +68,3 @@ class IndexReader:
         """Drop what is known of retired segments."""
         known = self._known.copy()  # other threads add to it
         self._known = {item: found for item, found in known.items() if item[0] not in segment_ids}
-
-    def _mapped(
-        self, meta: SegmentMeta, column: ColumnDef, built: SegmentIndex
-    ) -> InvertedLists | None:
-        try:
-            storage = self._storage_of(meta.storage_id)
-            dimension = column.data_type.dimension
-            return sound_index(storage, meta, column.column_id, built, dimension)
-        except (NotFoundError, StorageError):
-            return None

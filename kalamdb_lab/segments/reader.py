@@ -112,8 +112,8 @@ class SegmentReader:
         places[places == len(numbers)] = 0
         places = places[numbers[places] == given]
         if meta.row_count <= _SMALL_ROWS:
-            rows = self.read(meta, table, columns, keep_dictionaries=True).take(pa.array(places))
-            plain = [_without_dictionary(column) for column in rows.columns]
+            rows = self.read(meta, table, columns, keep_dictionaries=True)
+            plain = [_without_dictionary(_rows_at(column, places)) for column in rows.columns]
             return pa.Table.from_arrays(plain, schema=self._plan(table, columns)[2])
         return self._taken(meta, table, columns, places)
 
@@ -263,7 +263,7 @@ class SegmentReader:
                     )
                 )
             else:
-                arrays.append(self._arrays(meta, table, [item])[0].take(pa.array(places)))
+                arrays.append(_rows_at(self._arrays(meta, table, [item])[0], places))
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def _parquet(
@@ -357,6 +357,23 @@ def _with_dictionary_pages(metadata: pq.FileMetaData, names: Sequence[str]) -> l
         for column in columns
         if column.path_in_schema in wanted and column.has_dictionary_page
     ]
+
+
+def _rows_at(array: pa.ChunkedArray, places: Numbers) -> pa.ChunkedArray:
+    """Return rows by their places, in that order.
+
+    Arrow's take puts the chunks of vectors together first, which copies all of a mapped column.
+    """
+    if not pa.types.is_fixed_size_list(array.type):
+        return array.take(pa.array(places))
+    starts = np.cumsum([0, *map(len, array.chunks)])
+    chunk_of = np.searchsorted(starts, places, side="right") - 1
+    pieces = [
+        array.chunk(number).take(pa.array(places[chunk_of == number] - starts[number]))
+        for number in np.unique(chunk_of).tolist()
+    ]
+    order = np.argsort(np.argsort(chunk_of, kind="stable"))
+    return pa.chunked_array(pieces, array.type).take(pa.array(order))
 
 
 def _without_dictionary(array: pa.ChunkedArray) -> pa.ChunkedArray:

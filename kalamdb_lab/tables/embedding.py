@@ -266,7 +266,8 @@ class StatementVectors:
         ConflictError
             The texts were others each time.
         """
-        for _ in range(_ATTEMPTS):
+        # A run ends at the first column without its vectors.
+        for _ in range(_ATTEMPTS + len(fillings(table))):
             self._is_locked = True
             try:
                 return change()
@@ -281,7 +282,7 @@ class StatementVectors:
         )
 
     def _make(self, column: EmbeddedColumn, texts: list[str]) -> Float32:
-        made: list[Float32] = []
+        made = np.empty((len(texts), column.dimension), np.float32)
         known = self._known.setdefault((column.function, column.dimension), {})
         stopped = threading.Event()
         self._interruption.running(stopped.set)
@@ -290,13 +291,14 @@ class StatementVectors:
                 if stopped.is_set():
                     raise InterruptedStatementError
                 chunk = texts[at : at + CHUNK_TEXTS]
-                made.append(self._embedder.vectors(column, chunk))
-                known.update(zip(chunk, made[-1], strict=True))
+                vectors = made[at : at + CHUNK_TEXTS]
+                vectors[:] = self._embedder.vectors(column, chunk)
+                known.update(zip(chunk, vectors, strict=True))
             if stopped.is_set():
                 raise InterruptedStatementError
         finally:
             self._interruption.running(None)
-        return np.concatenate(made)
+        return made
 
 
 def _computed(function: EmbeddingFunction, dimension: int, texts: Sequence[str]) -> Float32:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from toy_embeddings import Toy, embedded
 
 from kalamdb_lab import KalamError
 from kalamdb_lab.engine.session import Session
+from kalamdb_lab.query.request import Interruption
+from kalamdb_lab.tables.embedding import EmbeddedColumn, EmbeddingFunctions, StatementVectors
 
 NOTES = "(id BIGINT PRIMARY KEY, body TEXT, title TEXT, embedding EMBEDDING(8))"
 
@@ -35,6 +38,21 @@ def vectors(session: Session, table: str = "notes") -> dict[int, list[float] | N
 
 def made(*texts: str) -> list[list[float]]:
     return embedded(texts).tolist()
+
+
+def test_vectors_of_many_texts_are_in_memory_once() -> None:
+    dimension, texts = 2048, [str(number) for number in range(16_384)]
+    functions = EmbeddingFunctions()
+    functions.provide(Toy(dimension=dimension))
+    vectors = StatementVectors(functions, Interruption())
+    tracemalloc.start()
+    try:
+        found = vectors.vectors(EmbeddedColumn("t", "e", "toy", dimension), texts)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (found[[0, 5_000, -1]] == embedded(["0", "5000", "16383"], dimension)).all()
+    assert peak_bytes < 1.5 * found.nbytes
 
 
 # --- functions that fail --------------------------------------------------------------------------

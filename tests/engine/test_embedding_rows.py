@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ibis
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -91,6 +92,26 @@ def test_a_given_vector_wins_and_an_explicit_null_stays(notes: Session, toy: Toy
     assert toy.calls == []
 
 
+@pytest.mark.parametrize("repeated", [1, 20], ids=["few", "as a segment"])
+def test_a_dict_without_the_key_is_filled_and_none_stays_null(
+    notes: Session, toy: Toy, repeated: int
+) -> None:
+    given = [1.0] * 8
+    some = [{"body": "a"}, {"body": "b", "embedding": given}, {"body": "c", "embedding": None}, {}]
+    rows = [{"id": at, **row} for at, row in enumerate(some * repeated)]
+    assert notes.insert("notes", rows).rows_affected == len(rows)
+    assert list(vectors(notes).items()) == list(
+        enumerate([made("a")[0], given, None, None] * repeated)
+    )
+    assert toy.calls == [["a"]]
+
+
+def test_dicts_with_arrays_and_without_are_filled(notes: Session) -> None:
+    given = np.ones(8, np.float32)
+    notes.insert("notes", [{"id": 1, "body": "a"}, {"id": 2, "body": "b", "embedding": given}])
+    assert vectors(notes) == {1: made("a")[0], 2: [1.0] * 8}
+
+
 def test_a_null_text_in_a_bulk_insert_gives_null(notes: Session) -> None:
     texts = ["a cat", None, "", *["x"] * 10]
     notes.insert("notes", pa.table({"id": list(range(13)), "body": texts}))
@@ -169,6 +190,18 @@ def test_two_columns_are_filled_each_from_its_text(s: Session) -> None:
     assert s.execute("SELECT ea, eb FROM t").rows() == [
         (embedded(["v w"], 8)[0].tolist(), embedded(["w"], 4)[0].tolist())
     ]
+
+
+def test_update_fills_as_many_columns_as_there_are(s: Session) -> None:
+    columns = [f"e{number}" for number in range(12)]
+    wanted = ", ".join(f"{column} EMBEDDING(2)" for column in columns)
+    s.execute(f"CREATE SHARED TABLE t (id INT PRIMARY KEY, body TEXT, {wanted})")
+    for column in columns:
+        s.embed("t", column, source="body", function=Toy(f"of {column}", 2))
+    s.execute("INSERT INTO t (id, body) VALUES (1, 'x')")
+    s.execute("UPDATE t SET body = 'v w' WHERE id = 1")
+    (row,) = s.execute(f"SELECT {', '.join(columns)} FROM t").rows()
+    assert list(row) == [embedded(["v w"], 2)[0].tolist()] * 12
 
 
 @settings(

@@ -30,7 +30,7 @@ from indexed_tracks import (
 from scheduled import Lab, lab
 
 from kalamdb_lab.catalog.table_rows import table_of, table_row
-from kalamdb_lab.engine.check import check_database
+from kalamdb_lab.engine.check import CatalogParts, _Check, check_database
 from kalamdb_lab.engine.rebuild import rebuild_database
 from kalamdb_lab.store.log import EntryKind
 from kalamdb_lab.store.segment_record import decode_segment, encode_segment
@@ -186,6 +186,34 @@ def test_a_damaged_index_is_done_without_and_check_tells_of_it(here: Lab, how: s
     finished(s, f"DROP INDEX {NAME}; {CREATE}")
     assert mapped(here, metas(here)[0]) is not None
     assert check_database(here.path).tables[0].damaged_indexes == 0
+
+
+def test_an_index_that_is_dropped_while_it_is_checked_is_no_damage(here: Lab) -> None:
+    s = here.session()
+    s.insert("tracks", rows(0, 1000))
+    finished(s, CREATE)
+    context = here.context
+    check = _Check("lab", CatalogParts(here.path, context.store, here.clock), here.clock)
+    check._name_tables()
+    (meta,) = metas(here)
+    with context.store.read() as transaction:
+        (segment,) = transaction.segments(meta.partition)
+    finished(s, f"DROP INDEX {NAME}")
+    check._count_segment(segment)
+    counted = check._tables[meta.partition.table_key]
+    assert (counted.rows, counted.damaged_indexes) == (1000, 0)
+
+
+def test_an_index_is_read_again_when_its_storage_is_back(here: Lab) -> None:
+    s = here.session()
+    s.insert("tracks", rows(0, 1000))
+    finished(s, CREATE)
+    (meta,) = metas(here)
+    place(here, meta).parents[2].rename(here.path / "elsewhere")
+    here.context.reader.forget([meta.segment_id])
+    assert mapped(here, meta) is None
+    (here.path / "elsewhere").rename(here.path / "storage")
+    assert mapped(here, meta) is not None
 
 
 def test_an_index_of_before_is_not_used_for_the_one_of_now(here: Lab) -> None:

@@ -141,6 +141,31 @@ def test_what_is_flushed_inserted_in_bulk_or_merged_gets_its_index_by_itself(her
     assert here.look() == []
 
 
+def test_new_segments_wait_no_longer_where_deleted_rows_are_kept(here: Lab) -> None:
+    s = here.session()
+    s.execute(
+        f"CREATE TABLE kept (id INT PRIMARY KEY, genre TEXT, mood EMBEDDING({DIMENSION})) "
+        "WITH (DELETED_RETENTION_HOURS = 240)"
+    )
+    finished(s, "CREATE INDEX ON kept USING ANN (mood)")
+    here.clock.advance(10)
+    s.insert("kept", rows(0, 1000))
+    (told,) = here.look()
+    assert told.startswith("compact studio.kept: Indexed 1,000 rows of 1 segment")
+
+
+def test_where_nothing_is_stale_no_work_takes_the_write_lock(here: Lab) -> None:
+    s = here.session()
+    s.insert("tracks", rows(0, 1000))
+    finished(s, CREATE)
+    table = here.context.catalog.table(TRACKS)
+    with here.context.store.write():
+        said = work(here).clear(table, running(lambda _: False))
+    assert said == "Deleted the index of 0 segments: nothing to do"
+    (item,) = built(here)
+    assert item.recall > 0.5
+
+
 def test_small_inserts_make_no_job(here: Lab) -> None:
     s = here.session()
     finished(s, CREATE)

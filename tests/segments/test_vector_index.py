@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
+from kalamdb_lab.errors import StorageError
 from kalamdb_lab.segments import vectors
 from kalamdb_lab.segments.storage import Storage
 from kalamdb_lab.segments.vector_index import index_digest, map_index, write_index
@@ -198,6 +200,20 @@ def test_probes_that_are_no_number_are_damage(
     found = mapped(storage)
     assert found is not None
     assert index_digest(found) != digest
+
+
+@pytest.mark.parametrize("limit", [1_000, 1_300], ids=["in the order", "in the codes"])
+def test_a_full_disk_leaves_nothing(storage: Storage, index: InvertedLists, limit: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(StorageError, match=r"^The disk is full; nothing was changed$"):
+            write_index(storage, "s.ann", index)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(storage.walk()) == []
+    write_index(storage, "s.ann", index)
+    assert mapped(storage) is not None
 
 
 def test_what_a_crash_left_under_the_name_is_replaced(

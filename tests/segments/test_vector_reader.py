@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +127,56 @@ def test_asking_again_reads_nothing_until_the_segment_is_forgotten(storage: Stor
     assert cache.used_bytes == 0
     with pytest.raises(CorruptError):
         reader.vectors(meta, TABLE, V)
+
+
+CHUNKED = pytest.mark.parametrize("small_rows", [250_000, 100], ids=["whole", "by row groups"])
+MANY = np.tile(ROWS, (100, 1))
+PLACES = [len(MANY) - 1, 5, 70_000, 3, 70_001, 5]
+
+
+@CHUNKED
+def test_single_rows_are_read_in_their_order_from_any_chunk(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, small_rows: int
+) -> None:
+    monkeypatch.setattr("kalamdb_lab.segments.reader._SMALL_ROWS", small_rows)
+    monkeypatch.setattr(vectors, "CHUNK_BYTES", 1 << 19)
+    meta = segment(storage, nulls=(5,), rows=MANY)
+    reader = reader_of(storage)
+    seqs = reader.seq_numbers(meta, TABLE)[PLACES].tolist()
+    assert reader.read_rows(meta, TABLE, ["v"], seqs).column("v").to_pylist() == [
+        None if place == 5 else MANY[place].tolist() for place in PLACES
+    ]
+    assert reader.read_rows(meta, TABLE, ["v"], []).num_rows == 0
+
+
+_CHILD = """
+import sys
+import pyarrow as pa
+sys.path.insert(0, sys.argv[1])
+from test_vector_reader import MANY, PLACES, TABLE, reader_of, segment, vectors
+from kalamdb_lab.segments import reader as module
+from kalamdb_lab.segments.storage import Storage
+
+module._SMALL_ROWS = int(sys.argv[3])
+vectors.CHUNK_BYTES = 1 << 19
+storage = Storage("local", sys.argv[2])
+storage.create_base()
+reader, meta = reader_of(storage), segment(storage, rows=MANY)
+seqs = reader.seq_numbers(meta, TABLE)[PLACES].tolist()
+reader.read(meta, TABLE, ["v"])
+before = pa.default_memory_pool().max_memory()
+held = pa.allocate_buffer(max(0, before - pa.total_allocated_bytes()))
+reader.read_rows(meta, TABLE, ["v"], seqs)
+print(pa.default_memory_pool().max_memory() - before)
+"""
+
+
+@CHUNKED
+def test_single_rows_are_read_without_a_copy_of_the_others(tmp_path: Path, small_rows: int) -> None:
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", _CHILD, here, str(tmp_path / "storage"), str(small_rows)]
+    copied_bytes = int(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert copied_bytes < MANY.nbytes / 10
 
 
 def test_a_retired_number_is_verified_again(storage: Storage) -> None:
