@@ -142,7 +142,8 @@ def scan(pieces: Sequence[Piece], bounds: QueryBounds, race: Race, kernel: Any |
                 for block in scanner.blocks(piece, race):
                     _look(piece, block, bounds, race)
 
-    row_count = sum(p.last - p.first if p.only is None else len(p.only) for p in pieces)
+    # Rows that a filter keeps are copied first, which takes as long again.
+    row_count = sum(p.last - p.first if p.only is None else 2 * len(p.only) for p in pieces)
     thread_count = min(MOST_THREADS, os.cpu_count() or 1, len(pieces))
     if codes is None or row_count < THREADED_ROWS or thread_count < 2:
         run()  # in float32, the BLAS of numpy has threads of its own

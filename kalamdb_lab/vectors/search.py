@@ -24,7 +24,7 @@ FEWEST_ROWS = 512
 FEW_ROWS = 512
 """Up to here, reading float32 rows costs no more than the codes and then some float32 rows."""
 
-PIECE_ROWS = 65_536
+PIECE_ROWS = 32_768
 """What a thread takes at once."""
 
 BATCH = 64

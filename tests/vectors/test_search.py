@@ -131,7 +131,7 @@ def sizes_of_paths(draw) -> dict[str, float]:
         "COPIED_ROWS": draw(st.sampled_from([1, 4, 4096])),
         "SPAN_SINGLE": draw(st.sampled_from([1.0, 3.0])),
         "SPAN_BATCH": draw(st.sampled_from([1.0, 1.25])),
-        "PIECE_ROWS": draw(st.sampled_from([8, 65_536])),
+        "PIECE_ROWS": draw(st.sampled_from([8, 32_768])),
         "THREADED_ROWS": draw(st.sampled_from([0, 131_072, 131_072])),
     }
 
