@@ -159,7 +159,11 @@ def check_function(function: EmbeddingFunction) -> None:
     TypeMismatchError, InvalidNameError, InvalidOptionError
     """
     if not callable(getattr(function, "embed", None)):
-        raise TypeMismatchError("An embedding function has name, dimension and embed(texts)")
+        way_out = "; give kalam.embedding_function(f, name=..., dimension=...)"
+        raise TypeMismatchError(
+            "An embedding function has name, dimension and embed(texts)"
+            f"{way_out if callable(function) else ''}"
+        )
     name, dimension = getattr(function, "name", None), getattr(function, "dimension", None)
     if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or not name.isprintable():
         raise InvalidNameError(
@@ -200,9 +204,11 @@ class _Batched:
 
 
 def _checked_batch(batch_size: int | None) -> int | None:
-    if batch_size is not None and batch_size < 1:
-        raise InvalidOptionError("batch_size must be positive")
-    return batch_size
+    if batch_size is None:
+        return None
+    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
+        raise InvalidOptionError("batch_size must be a whole number, 1 or more")
+    return int(batch_size)
 
 
 def _loaded(path: str) -> Any:

@@ -67,6 +67,7 @@ def test_a_callable_is_asked_for_so_many_texts_at_once() -> None:
         (lambda: kalam.embedding_function(lengths, name="a", dimension=8193), "INVALID_OPTION"),
         (lambda: kalam.embedding_function(lengths, name="a", dimension=2.0), "TYPE_MISMATCH"),  # type: ignore[arg-type]
         (lambda: kalam.embedding_function(lengths, name="a", dimension=2, batch_size=0), "INVALID_OPTION"),
+        (lambda: kalam.embedding_function(lengths, name="a", dimension=2, batch_size=2.5), "INVALID_OPTION"),  # type: ignore[arg-type]
         (lambda: kalam.embedding_function(lengths, name="a", dimension=3).embed(["x"]), "DIMENSION_MISMATCH"),
         (lambda: kalam.sentence_transformer(Encoder()), "INVALID_OPTION"),
         (lambda: kalam.sentence_transformer(7, name="a"), "TYPE_MISMATCH"),

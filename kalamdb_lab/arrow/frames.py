@@ -60,6 +60,28 @@ def normalise_table(data: object, *, wanted: Mapping[str, KalamDataType] | None 
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
+def left_out_rows(data: object, columns: Sequence[str]) -> dict[str, list[int]]:
+    """Return the places of the dicts without a key, by the column that it would be.
+
+    `normalise_table` has None there, as for a key with None. Empty for all other data.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Those that `normalise_table` returned for the data.
+    """
+    if not isinstance(data, Sequence) or not data or not isinstance(data[0], Mapping):
+        return {}
+    left: dict[str, list[int]] = {}
+    for at, count in enumerate(map(len, data)):
+        if count != len(columns):
+            has = set(map(str, data[at]))
+            for name in columns:
+                if name not in has:
+                    left.setdefault(name, []).append(at)
+    return left
+
+
 def _table(data: Any, types: Mapping[str, KalamDataType]) -> pa.Table:
     if isinstance(data, pa.Table):
         return data

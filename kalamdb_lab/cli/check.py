@@ -29,6 +29,8 @@ def check(
 ) -> None:
     """Read everything that a database holds and say what is damaged.
 
+    The bytes of a table are those of its Parquet files, without vectors and indexes.
+
     Works while others use the database, and changes nothing without --rebuild.
 
     Exit code: 0 all is sound, 1 something is damaged or lost, 2 no database, or it cannot be read.

@@ -44,6 +44,8 @@ class TableReport:
         For USER and STREAM tables the users that have, or had, rows.
     rows : int
         Rows that a SELECT over all partitions would count, lost ones included.
+    size_bytes : int
+        Of the Parquet files; vectors and indexes beside them are not counted.
     damaged, missing : int
         Segments whose files are not what was written, or not there.
     lost_rows : int
@@ -219,7 +221,7 @@ class _Check:
             return  # made meanwhile
         rows = meta.row_count - segment.removed.count
         state = self._state(segment)
-        if state is not SegmentState.SOUND and not self._is_live(segment):
+        if state is not SegmentState.SOUND and self._now(meta) is None:
             return  # merged meanwhile
         table.segments += 1
         table.rows += rows
@@ -242,16 +244,19 @@ class _Check:
         if table is None:
             return False
         reader = self._parts.reader
-        return any(
+        is_damaged = any(
             meta.built(index) is not None
             and reader.vector_index(meta, table, indexed_column(table, index)) is None
             for index in table.indexes
         )
+        now = self._now(meta) if is_damaged else None
+        return now is not None and now.indexes == meta.indexes  # else it was dropped meanwhile
 
-    def _is_live(self, segment: ListedSegment) -> bool:
+    def _now(self, meta: SegmentMeta) -> SegmentMeta | None:
+        """Return what is listed of a segment now; None if it was merged or dropped."""
         with self._parts.store.read() as transaction:
-            live = transaction.segments(segment.meta.partition)
-        return any(item.meta.segment_id == segment.meta.segment_id for item in live)
+            live = transaction.segments(meta.partition)
+        return next((item.meta for item in live if item.meta.segment_id == meta.segment_id), None)
 
     def _count_orphans(self, listed: Iterable[ListedSegment]) -> int:
         with self._parts.store.read() as transaction:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from kalamdb_lab.engine.conditions import column_of, condition_of, quoted
 from kalamdb_lab.engine.pipeline import listed
-from kalamdb_lab.engine.text_index import Seqs, TextIndex
+from kalamdb_lab.engine.text_index import Seqs, TextIndex, unquoted
 from kalamdb_lab.errors import (
     AlreadyExistsError,
     InvalidOptionError,
@@ -41,6 +41,7 @@ RANK_CONSTANT: Final = 60
 Condorcet and individual rank learning methods", SIGIR 2009, section 2."""
 
 _LEAST_DEPTH: Final = 100
+_MOST_DEPTH: Final = 2**31 - 1
 _KEPT_INDEXES: Final = 8
 _KINDS: Final = (TableKind.USER, TableKind.SHARED, TableKind.STREAM)
 _ADDED: Final = ("score", "text_rank", "vector_rank")
@@ -86,8 +87,8 @@ class HybridSession:
         k : int
             How many rows at most.
         vector : list, 1-D array or str, optional
-            What to measure distances to. By default ``query`` is embedded by the embedding
-            function of the column.
+            What to measure distances to. By default ``query``, without its double quotes, is
+            embedded by the embedding function of the column.
         where : str, optional
             A condition of SQL; rows that it leaves out are not ranked.
         params : sequence, optional
@@ -134,11 +135,11 @@ class HybridSession:
                     raise TypeMismatchError(
                         f"Column '{asked.vectors.name}' has no embedding function; give a vector"
                     )
-                vector = self._functions.vectors(embedded, [query])[0]
+                vector = self._functions.vectors(embedded, [unquoted(query)])[0]
             session = cast("Session", self)
             is_own = not session.in_transaction
             with session.transaction() if is_own else nullcontext():
-                depth = max(_LEAST_DEPTH, 5 * int(k))
+                depth = min(max(_LEAST_DEPTH, 5 * int(k)), _MOST_DEPTH)
                 index = self._text_index(asked, may_keep=is_own)
                 only = None
                 if where is not None:

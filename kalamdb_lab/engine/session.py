@@ -145,7 +145,8 @@ class Session(TreeSession, EmbeddingSession, LiveResultSession, NearestSession, 
             ``table`` or ``namespace.table``.
         rows : DataFrame, pyarrow.Table, RecordBatch, RecordBatchReader, dict or list of dict
             Columns are matched by name, without regard to case; columns left out take their
-            default or NULL.
+            default, the vector of their embedding function, or NULL. So does a key that one of
+            several dicts does not have; a key with None is NULL.
 
         Returns
         -------

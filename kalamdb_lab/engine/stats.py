@@ -47,7 +47,10 @@ class DatabaseStats:
         self._open_sessions = open_sessions
 
     def metrics(self) -> Iterator[Metric]:
-        """Yield metric, value and unit; rows, segments and bytes are those of users' tables."""
+        """Yield metric, value and unit; rows, segments and bytes are those of users' tables.
+
+        Bytes are those of Parquet files, without the vectors and indexes beside them.
+        """
         held = self._held()
         yield "rows", held.rows, "rows"
         yield "hot_rows", held.hot_rows, "rows"

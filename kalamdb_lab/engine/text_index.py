@@ -22,6 +22,11 @@ _LONGEST_WORD: Final = 255
 _PHRASE: Final = re.compile('["\u201c\u201d]([^"\u201c\u201d]*)["\u201c\u201d]')
 
 
+def unquoted(query: str) -> str:
+    """Return a query without the double quotes around its phrases."""
+    return _PHRASE.sub(r"\1", query)
+
+
 class TextIndex:
     """Some rows' texts, searched by their words.
 
@@ -86,7 +91,8 @@ class TextIndex:
         wanted = self._query(query)
         if wanted is None:
             return np.empty(0, np.int64)
-        ask = limit
+        most = max(len(self._seqs), 1)
+        ask = min(limit, most)  # for so many there is memory at once
         while True:
             hits = self._searcher.search(wanted, ask, count=False).hits
             found = self._searcher.fast_field_values("place", [address for _, address in hits])
@@ -96,9 +102,9 @@ class TextIndex:
             seqs = self._seqs[places[order]]
             if only is not None:
                 seqs = seqs[np.isin(seqs, only)]
-            if len(seqs) >= limit or len(hits) < ask:
+            if len(seqs) >= limit or len(hits) < ask or ask == most:
                 return seqs[:limit]
-            ask *= 8
+            ask = min(8 * ask, most)
 
     def _query(self, text: str) -> tantivy.Query | None:
         queries, occur = self._tantivy.Query, self._tantivy.Occur

@@ -39,9 +39,20 @@ class Left:
         return column_id in self.columns or row in self.rows.get(column_id, ())
 
 
-def left_out(table: TableDef, given: Collection[int]) -> Left:
-    """Return what is left out where every row has values for the columns with these ids."""
-    return Left(frozenset(c.column_id for c in table.columns) - frozenset(given))
+def left_out(
+    table: TableDef, given: Collection[int], rows: Mapping[int, Collection[int]] | None = None
+) -> Left:
+    """Return what is left out where rows have values for the columns with these ids.
+
+    Parameters
+    ----------
+    rows : dict of int to collection of int, optional
+        By column id, the numbers of the rows that have none all the same.
+    """
+    return Left(
+        frozenset(c.column_id for c in table.columns) - frozenset(given),
+        {column_id: frozenset(numbers) for column_id, numbers in (rows or {}).items()},
+    )
 
 
 def filled_rows(
@@ -95,11 +106,15 @@ def filled_table(
 ) -> pa.Table:
     """Return what `filled_rows` does, for Arrow data with all columns of the table."""
     for filling in fillings(table):
-        if filling.column.column_id not in left.columns:
+        column_id = filling.column.column_id
+        some = left.rows.get(column_id, ())
+        if column_id not in left.columns and not some:
             continue
         present = rows.column(filling.at)
         texts = rows.column(filling.source_at)
         wanted = np.logical_and(_is_null(present), np.logical_not(_is_null(texts)))
+        if column_id not in left.columns:
+            wanted &= np.isin(np.arange(len(wanted)), np.fromiter(some, np.int64, len(some)))
         if not wanted.any():
             continue
         asked = texts.filter(pa.array(wanted)).to_pylist()
@@ -108,7 +123,7 @@ def filled_table(
         made = vectors.vectors(filling.embedded, list(places))
         if present.null_count == len(present):
             column = _column(made, picked, wanted)
-        else:  # its default has vectors for some rows
+        else:  # some rows were given a vector, or their default has one
             both = pa.concat_arrays([*present.chunks, _column(made, picked, None)])
             index = np.arange(len(present))
             index[wanted] = len(present) + np.arange(len(picked))

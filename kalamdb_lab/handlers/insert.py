@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from kalamdb_lab.arrow.frames import normalise_table
+from kalamdb_lab.arrow.frames import left_out_rows, normalise_table
 from kalamdb_lab.handlers.conflicts import ConflictResolver, Offered
 from kalamdb_lab.handlers.embedding import (
     Left,
@@ -74,8 +74,10 @@ class InsertHandler:
         given = normalise_table(data, wanted=wanted)
         refuse_repeated_names(given.column_names)
         columns = [writable_column(table, column) for column in given.column_names]
-        rows, keys_are_new = self._rows.filled(table, given, columns, request)
-        left = left_out(table, [column.column_id for column in columns])
+        some = left_out_rows(data, given.column_names)
+        left_rows = {writable_column(table, name).column_id: at for name, at in some.items()}
+        rows, keys_are_new = self._rows.filled(table, given, columns, request, left=left_rows)
+        left = left_out(table, [column.column_id for column in columns], left_rows)
         rows = filled_table(table, rows, left, _vectors(request))
         count = self._commit_arrow(table, rows, request, keys_are_new=keys_are_new)
         return Result.of_count("INSERT", count)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 from sqlglot import exp
 
-from kalamdb_lab.arrow.arrays import array_from_storage, coerce_array
+from kalamdb_lab.arrow.arrays import array_from_storage, coerce_array, storage_from_array
 from kalamdb_lab.arrow.schemas import field_for
 from kalamdb_lab.clock import IdGenerator
 from kalamdb_lab.errors import InvalidDefinitionError, ReadOnlyError, SqlSyntaxError
@@ -118,6 +118,7 @@ class RowBuilder:
         request: Request,
         *,
         stored: bool = False,
+        left: Mapping[int, Sequence[int]] | None = None,
     ) -> tuple[pa.Table, bool]:
         """Return all columns of the table for rows given in Arrow, and whether keys are new.
 
@@ -127,6 +128,8 @@ class RowBuilder:
             Column ``i`` goes to ``columns[i]``; what is not given takes its default.
         stored : bool
             True for values of a query, which convert by type alone and are never quoted.
+        left : dict of int to sequence of int, optional
+            By the id of a given column, the rows that take its default all the same.
         """
         arrays: list[pa.Array | pa.ChunkedArray] = []
         by_id = {column.column_id: at for at, column in enumerate(columns)}
@@ -140,9 +143,17 @@ class RowBuilder:
             else:
                 field = given.schema.field(at)
                 values = given.column(at)
-                arrays.append(
-                    coerce_array(values, field, column.data_type, column=column.name, stored=stored)
+                array = coerce_array(
+                    values, field, column.data_type, column=column.name, stored=stored
                 )
+                places = () if left is None else left.get(column.column_id, ())
+                if places and column.default is not None:
+                    cells = storage_from_array(array, column.data_type)
+                    defaults = self._default_values(column, len(places), request)
+                    for place, value in zip(places, defaults, strict=True):
+                        cells[place] = value
+                    array = array_from_storage(cells, column.data_type)
+                arrays.append(array)
         schema = pa.schema([field_for(column).with_nullable(True) for column in table.columns])
         return pa.Table.from_arrays(arrays, schema=schema), keys_are_generated
 

@@ -172,7 +172,7 @@ def nearest(
     """
     if not isinstance(table, ir.Table):
         raise TypeMismatchError("nearest takes an ibis table; for SQL there is session.nearest")
-    function = _FUNCTIONS.get(metric)
+    function = _FUNCTIONS.get(str(metric))
     if function is None:
         raise InvalidOptionError(
             f"Unknown metric '{str(metric)[:40]}'; use cosine, l2 or inner_product"

@@ -165,6 +165,9 @@ class Origins:
             return all(self._is_told(node, within) for node in inner)
         if not isinstance(source, exp.Select):
             return False
+        # The fields of a STRUCT that is unnested are columns.
+        if any(item.find(exp.Unnest, exp.Explode) for item in source.expressions):
+            return False
         return not source.is_star or all(
             self._is_told(node, within) for _, node in self.sources(source)
         )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from toy_embeddings import Toy, embedded
 
+import kalamdb_lab as kalam
 from kalamdb_lab import KalamError
 from kalamdb_lab.engine.session import Session
 from kalamdb_lab.query.request import Interruption
@@ -120,6 +121,24 @@ def test_faults_of_registering_name_what_is_wrong(s: Session, toy: Toy) -> None:
             s.embed(table, column, source=source, function=function)  # type: ignore[arg-type]
         assert (caught.value.code, said in str(caught.value)) == (code, True), caught.value
     assert s.embeddings() == []
+
+
+def test_a_plain_callable_is_told_the_way(s: Session) -> None:
+    s.execute("CREATE TABLE t (id INT PRIMARY KEY, body TEXT, v EMBEDDING(1))")
+
+    def lengths(texts: list[str]) -> list[list[float]]:
+        return [[float(len(text))] for text in texts]
+
+    with pytest.raises(KalamError) as caught:
+        s.embed("t", "v", source="body", function=lengths)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "An embedding function has name, dimension and embed(texts); "
+        "give kalam.embedding_function(f, name=..., dimension=...)"
+    )
+    with pytest.raises(KalamError, match=r"has name, dimension and embed\(texts\)$"):
+        s.embed("t", "v", source="body", function="lengths")  # type: ignore[arg-type]
+    function = kalam.embedding_function(lengths, name="lengths", dimension=1)
+    assert s.embed("t", "v", source="body", function=function).message
 
 
 def test_it_needs_the_right_to_alter_the_table(

@@ -69,6 +69,12 @@ def test_a_row_in_both_rankings_wins(animals: Session) -> None:
     assert found(animals, "brown fox", k=9)[3:] == [(5, 2, None), (3, None, 3), (6, None, 5)]
 
 
+def test_k_may_be_any_number(animals: Session) -> None:
+    few = found(animals, "brown fox", k=9)
+    assert len(few) == 6
+    assert found(animals, "brown fox", k=10**18) == found(animals, "brown fox", k=10**30) == few
+
+
 def test_words_are_plain(animals: Session) -> None:
     assert found(animals, "FÓX!", k=2) == [(1, 2, 1), (5, 1, None)]
     for odd in ("title:fox AND (", "fox^2 OR [a TO", "-fox +~*?", 'fox "', "\\fox"):
@@ -218,6 +224,20 @@ def test_without_a_vector_the_query_is_embedded(animals: Session, studio: Any) -
         assert found(animals, query, None) == found(animals, query, [1, 0])
     assert found(animals, "dog", None) == found(animals, "dog", [0, 1])
     assert found(animals, "dog", "[1, 0]") == found(animals, "dog", [1, 0])
+
+
+def test_the_quotes_of_a_phrase_are_not_embedded(animals: Session, studio: Any) -> None:
+    asked: list[str] = []
+
+    def recorded(texts: list[str]) -> list[list[float]]:
+        asked.extend(texts)
+        return directions(texts)
+
+    function = kalam.embedding_function(recorded, name="recorded", dimension=2)
+    animals.embed("animals", "v", source="body", function=function, replace=True)
+    for query in ('the "brown fox"', '\u201cbrown fox\u201d 6" tall', '"'):
+        found(animals, query, None)
+    assert asked == ["the brown fox", 'brown fox 6" tall', '"']
 
 
 def test_a_function_that_is_not_here_is_named(fresh: Any, opener: Any) -> None:

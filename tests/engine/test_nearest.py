@@ -247,6 +247,26 @@ def test_a_batch_answers_as_the_vectors_one_by_one(notes: Session, metric: str) 
     assert len(batch.searches) == 1
 
 
+@pytest.mark.parametrize("metric", ["cosine", "l2", "inner_product"])
+def test_no_vectors_find_nothing_in_the_columns_of_a_batch(notes: Session, metric: str) -> None:
+    options: Any = {"metric": metric, "columns": ["topic", "e"], "where": "size > ?", "params": [2]}
+    some = notes.nearest("notes", "e", [QUERY], **options).to_arrow()
+    none = notes.nearest("notes", "e", np.empty((0, 3)), **options).to_arrow()
+    assert none.schema.equals(some.schema, check_metadata=True)
+    assert (none.num_rows, some.num_rows > 0) == (0, True)
+
+
+def test_the_distance_has_the_name_that_is_asked_for(notes: Session) -> None:
+    rows = notes.nearest("notes", "e", QUERY, 1, columns=["id"], distance="how_far")
+    assert rows.columns == ["id", "how_far"]
+    assert rows.rows() == notes.nearest("notes", "e", QUERY, 1, columns=["id"]).rows()
+
+
+def test_without_columns_there_are_distances_only(notes: Session) -> None:
+    assert notes.nearest("notes", "e", QUERY, columns=[]).columns == ["distance"]
+    assert notes.nearest("notes", "e", [QUERY], columns=[]).columns == ["query", "distance"]
+
+
 def test_ties_go_by_primary_key(notes: Session) -> None:
     rows = notes.nearest("notes", "e", [1, 1, 1], 2, columns=["id"]).rows()
     assert [row[0] for row in rows] == [49, 50]
@@ -261,7 +281,18 @@ def test_ties_go_by_primary_key(notes: Session) -> None:
         ("notes", "w", QUERY, {}, "NOT_FOUND", "Column 'w' not found in studio.notes"),
         ("plays", "e", QUERY, {}, "NOT_FOUND", "Table 'studio.plays' not found"),
         ("small", "v", QUERY, {}, "NOT_SUPPORTED",
-         "nearest searches USER, SHARED and STREAM tables; studio.small is none"),
+         "nearest searches USER, SHARED and STREAM tables; studio.small is none; "
+         "use SELECT ... ORDER BY ... LIMIT"),
+        ("notes", "e", np.empty((0, 4)), {}, "DIMENSION_MISMATCH",
+         "Column 'e' expects 3 dimensions, got 4"),
+        ("notes", "e", np.empty((2, 0)), {}, "TYPE_MISMATCH",
+         "nearest takes a vector, a list of vectors, or a text"),
+        ("notes", "e", QUERY, {"distance": "Size"}, "ALREADY_EXISTS",
+         "Column 'Size' already exists in studio.notes"),
+        ("notes", "e", [QUERY], {"distance": "query"}, "ALREADY_EXISTS",
+         "Column 'query' already exists in studio.notes"),
+        ("notes", "e", QUERY, {"distance": ""}, "INVALID_OPTION",
+         "distance must be the name of a column"),
         ("notes", "e", [1, 2], {}, "DIMENSION_MISMATCH", "Column 'e' expects 3 dimensions, got 2"),
         ("notes", "e", [QUERY, [1, 2]], {}, "DIMENSION_MISMATCH",
          "Column 'e' expects 3 dimensions, got 2"),

@@ -47,6 +47,20 @@ def flip_a_bit(place: Path) -> None:
     place.write_bytes(bytes(data))
 
 
+def test_bytes_are_those_of_parquet_files_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "lab.kalam"
+    with database(path) as db:
+        root = root_of(db)
+        fill(root)
+        parquet = sum(place.stat().st_size for place in path.glob("storage/**/docs/*.parquet"))
+        shown = root.execute("SHOW STATS FOR TABLE docs").to_pandas()
+        listed = root.execute("SHOW MANIFEST FOR TABLE docs").to_pandas()
+        (told,) = root.execute("SELECT value FROM system.stats WHERE metric = 'bytes'").rows()[0]
+        (checked,) = [t for t in check_database(path).tables if t.name.endswith(".docs")]
+    assert {int(shown.bytes[0]), int(listed.bytes.sum()), int(told)} == {parquet}
+    assert checked.size_bytes == parquet > 0
+
+
 def test_compaction_makes_codes_of_what_was_too_small_for_them(tmp_path: Path) -> None:
     path = tmp_path / "lab.kalam"
     with database(path) as db:

@@ -275,6 +275,12 @@ def test_a_batch_is_refused(t: Any, batch: Any) -> None:
     sentence(lambda: kalam.cosine_distance(t.v, batch), TypeMismatchError)
 
 
+def test_a_memtable_is_ranked_by_our_connection(con: Any) -> None:
+    rows = pa.table({"id": [1, 2], "v": pa.array([[1, 0], [0, 1]], pa.list_(pa.float32(), 2))})
+    memory = ibis.memtable(rows)
+    assert con.execute(kalam.nearest(memory, "v", [0, 1], k=1)).id.tolist() == [2]
+
+
 def test_options_are_checked(t: Any) -> None:
     assert sentence(lambda: kalam.nearest(t, "v", Q, metric="dot"), InvalidOptionError) == (
         "Unknown metric 'dot'; use cosine, l2 or inner_product"
@@ -346,3 +352,42 @@ def test_sql_numpy_and_expressions_agree(con: Any, seed: int, metric: str) -> No
     assert [row[0] for row in con.session.execute(sql, [to]).rows()] == found["id"].tolist()
     if metric != "cosine":  # whole numbers: equal distances are exactly equal
         assert found["id"].tolist() == [key for _d, key in expected]
+
+
+# --- what changes by itself -------------------------------------------------------------------
+
+
+@ibis.udf.scalar.python(side_effects=True)
+def flips(x: int) -> bool:
+    """Return another value at each call."""
+    FLIPS.append(x)
+    return len(FLIPS) % 2 == 0
+
+
+@ibis.udf.scalar.python
+def is_odd(x: int) -> bool:
+    FLIPS.append(x)
+    return x % 2 == 1
+
+
+FLIPS: list[int] = []
+
+
+def test_a_function_with_side_effects_is_asked_once_for_each_row(
+    t: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kalamdb_lab.query.vector_scans.SEARCHED_ROWS", 0)
+    FLIPS.clear()
+    assert len(ids(kalam.nearest(t.filter(flips(t.n)), "v", Q, k=2, metric="l2"))) == 2
+    assert len(FLIPS) == len(set(FLIPS)) >= 4
+    FLIPS.clear()
+    assert ids(kalam.nearest(t.filter(is_odd(t.n)), "v", Q, k=2, metric="l2")) == [1, 5]
+    assert len(FLIPS) > len(ROWS)  # once more for those that are read
+
+
+def test_a_sample_is_taken_before_the_nearest_are(t: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kalamdb_lab.query.vector_scans.SEARCHED_ROWS", 0)
+    sampled = kalam.nearest(t.sample(0.5, seed=3), "v", Q, k=1, metric="l2")
+    searched = ids(sampled)
+    monkeypatch.setattr("kalamdb_lab.query.vector_scans.SEARCHED_ROWS", 10**9)
+    assert searched == ids(sampled)

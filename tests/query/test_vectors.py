@@ -102,6 +102,43 @@ def test_faults_are_found_before_any_row_is_read(
     assert world.catalog.scanned == []
 
 
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT COSINE_DISTANCE(nix, ?) FROM tracks", "Column 'nix' not found"),
+        ("SELECT id FROM tracks ORDER BY COSINE_DISTANCE(?, modo) LIMIT 3",
+         "Column 'modo' not found; did you mean 'mood'?"),
+        ("SELECT COSINE_DISTANCE(t.modo, ?) FROM tracks t",
+         "Column 'modo' not found in t; did you mean 'mood'?"),
+        ("SELECT L2_DISTANCE((nix), ?) FROM (SELECT *, id AS x FROM tracks) t JOIN genres USING (code)",
+         "Column 'nix' not found"),
+        ("WITH c AS (SELECT * FROM tracks UNION SELECT * FROM tracks) SELECT L2_DISTANCE(nix, ?) FROM c",
+         "Column 'nix' not found"),
+        ('SELECT L2_DISTANCE("nix", ?) FROM tracks',
+         "Column 'nix' not found; write text in single quotes"),
+        # These are columns, of a type that is not known here.
+        ("SELECT L2_DISTANCE(x, ?) FROM (SELECT *, [1.0] AS x FROM tracks)", None),
+        ("SELECT L2_DISTANCE(a, ?) FROM (VALUES ([1])) v (a)", None),
+        ("SELECT L2_DISTANCE(x, ?) FROM (SELECT * FROM (VALUES ([1])) v (x))", None),
+        ("SELECT L2_DISTANCE(x, ?) FROM (SELECT *, 1 AS y FROM (SELECT * FROM unnest([[1]]) v (x)))", None),
+        ("SELECT L2_DISTANCE(x, ?) FROM (SELECT unnest({'x': [1.0]}) FROM tracks)", None),
+        ("SELECT [1.0] AS x, L2_DISTANCE(x, ?) FROM tracks", None),
+        ("SELECT (SELECT L2_DISTANCE(x, ?) FROM genres) FROM (SELECT [id] AS x FROM tracks)", None),
+        ("SELECT list_transform([[1]], lambda x: L2_DISTANCE(x, ?)) FROM tracks", None),
+        ("WITH RECURSIVE r AS (SELECT [1.0] AS x UNION ALL SELECT x FROM r WHERE false) "
+         "SELECT L2_DISTANCE(x, ?) FROM r", None),
+    ],
+)  # fmt: skip
+def test_an_unknown_column_is_not_found_and_a_known_one_needs_a_cast(
+    world: World, sql: str, message: str | None
+) -> None:
+    with pytest.raises(KalamError) as fault:
+        world.rows(sql, [1.0])
+    if message is None:
+        message = "L2_DISTANCE takes an EMBEDDING; use CAST, as in CAST(x AS EMBEDDING(384))"
+    assert str(fault.value) == message
+
+
 def test_a_vector_made_of_rows_is_checked_by_row(world: World) -> None:
     with pytest.raises(DimensionMismatchError, match=r"^Expected 2 dimensions, got 1$"):
         world.rows("SELECT L2_DISTANCE(mood, list_transform([id], lambda x: x)) FROM tracks")
