@@ -162,7 +162,14 @@ def _tree_steps(node: exp.Expression, depth: int, scans: Iterator[ScanEstimate])
         yield _Step(depth, "Join", detail="; ".join(_text(join) for join in joins))
         depth += 1
     for scan in scans:
-        yield _Step(depth, "Scan", scan.name, scan.detail, scan)
+        yield from _scan_steps(scan, depth)
+
+
+def _scan_steps(scan: ScanEstimate, depth: int) -> Iterator[_Step]:
+    if scan.search is not None:
+        yield _Step(depth, "Nearest", scan.name, scan.search)
+        depth += 1
+    yield _Step(depth, "Scan", scan.name, scan.detail, scan)
 
 
 def _text(node: exp.Expression) -> str:

@@ -36,7 +36,7 @@ def searched(nearest: Nearest, sources: Sequence[Source], count: int, *, is_filt
 
 
 def _subject(nearest: Nearest) -> str:
-    return f"nearest by {nearest.metric} to {nearest.column}"
+    return f"by {nearest.metric} to {nearest.column}"
 
 
 def _is_asked(source: Source, metric: Metric, count: int) -> bool:

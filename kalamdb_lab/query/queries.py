@@ -63,6 +63,8 @@ class ScanEstimate:
     ----------
     detail : str
         Scope, columns and the conditions that prune segments.
+    search : str or None
+        How the nearest rows would be found, where only they are read.
     """
 
     name: str
@@ -70,6 +72,7 @@ class ScanEstimate:
     segments_kept: int
     segments_total: int
     estimated_rows: int | None
+    search: str | None = None
 
 
 class Queries:
@@ -306,8 +309,7 @@ class Queries:
     def estimates(self, tree: exp.Expression, request: Request) -> list[ScanEstimate]:
         """Return what a query would scan, in the order in which it names its relations."""
         plan = self.plan(tree, request)
-        provider = self.provider(plan, request)
-        estimates = []
+        provider, estimates = self.provider(plan, request), []
         for marker, scan in plan.requests:
             kept, total, rows = provider.estimate(scan, bind(scan, _numbered(request.params)))
             said = [f"columns {', '.join(scan.columns)}"]
@@ -315,13 +317,13 @@ class Queries:
                 said.insert(0, f"scope '{request.context.user_id}'")
             if scan.predicates:
                 said.append("pruned by " + ", ".join(sorted({p.column for p in scan.predicates})))
+            search = None
             if scan.nearest is not None:
                 count = sum(scan.nearest.counts(_numbered(request.params)) or (0,))
                 is_filtered, is_plain = marker in plan.filters, plan.plain is not None
-                said.append(
-                    provider.explained(scan, count, is_filtered=is_filtered, is_plain=is_plain)
-                )
-            estimates.append(ScanEstimate(scan.relation.name, "; ".join(said), kept, total, rows))
+                search = provider.explained(scan, count, is_filtered=is_filtered, is_plain=is_plain)
+            name, detail = scan.relation.name, "; ".join(said)
+            estimates.append(ScanEstimate(name, detail, kept, total, rows, search))
         return estimates
 
     # --- definitions --------------------------------------------------------------------------
