@@ -82,8 +82,6 @@ def distances_of(batch: Batch) -> list[Distances]:
     """Return what the functions of SQL give for the rows found: the inner product as it is."""
     if batch.metric is Metric.INNER_PRODUCT:
         return [0.0 - distances for distances in batch.distances]
-    if batch.metric is Metric.COSINE:
-        return [np.clip(distances, 0.0, 2.0) for distances in batch.distances]
     return batch.distances
 
 

@@ -18,10 +18,10 @@ def ranked_by_engine(nearest: Nearest, row_count: int) -> str:
 
 def searched(nearest: Nearest, sources: Sequence[Source], count: int, *, is_filtered: bool) -> str:
     """Return in words how so many nearest rows would be found in these sources."""
-    of = "those that come through of " if is_filtered else ""
+    rows = "rows, filtered," if is_filtered else "rows"
     asked = [source for source in sources if _is_asked(source, nearest.metric, count)]
     said = [
-        f"{of}{_live(source):,} rows by index {source.definition.name}, "
+        f"{_live(source):,} {rows} by index {source.definition.name}, "
         f"recall {source.built.recall:.3f}"
         for source in asked
         if source.definition is not None and source.built is not None
@@ -29,7 +29,7 @@ def searched(nearest: Nearest, sources: Sequence[Source], count: int, *, is_filt
     others = [source for source in sources if not _is_asked(source, nearest.metric, count)]
     if others:
         path = path_of([source.target for source in others])
-        said.append(f"{of}{sum(map(_live, others)):,} rows by {path} scan, exact")
+        said.append(f"{sum(map(_live, others)):,} {rows} by {path} scan, exact")
     if any(fits(source, nearest.metric) for source in others):
         said.append("an index would look at too many of them")
     return f"{_subject(nearest)}: {'; '.join(said)}"

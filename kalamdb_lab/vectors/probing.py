@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from kalamdb_lab.vectors.bounds import TIE, TIE_LEAST
+from kalamdb_lab.vectors.bounds import TIE, TIE_LEAST, QueryBounds
 from kalamdb_lab.vectors.codes import encode
 from kalamdb_lab.vectors.kernels import EightBitQueries, eight_bit_kernel
 from kalamdb_lab.vectors.lists import RANGE_ROWS, InvertedLists, split_lengths
@@ -290,17 +290,10 @@ def _products(query: Int8s) -> Callable[[Int8s], Float32s]:
 
 
 def _distances(rows: VectorRows, positions: Positions, query: Float64s, metric: Metric) -> Float64s:
+    wide = query[None, :]
+    bounds = QueryBounds.of(metric, wide, np.sqrt(np.einsum("ij,ij->i", wide, wide)))
     distances = np.empty(len(positions))
-    length = math.sqrt(query @ query)
     for start in range(0, len(positions), _RANKED_ROWS):
         part = slice(start, start + _RANKED_ROWS)
-        wide = rows.at(positions[part]).astype(np.float64)
-        if metric is Metric.L2:
-            wide -= query
-            distances[part] = np.sqrt(np.einsum("md,md->m", wide, wide))
-        elif metric is Metric.INNER_PRODUCT:
-            distances[part] = -(wide @ query)
-        else:
-            lengths = np.sqrt(np.einsum("md,md->m", wide, wide))
-            distances[part] = 1 - wide @ query / (lengths * length)
+        distances[part] = bounds.distances(rows.at(positions[part]))
     return distances

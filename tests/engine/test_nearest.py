@@ -174,7 +174,7 @@ def test_explain_says_how_it_would_search(notes: Session, monkeypatch: pytest.Mo
         (detail,) = [row[4] for row in notes.execute(sql, [QUERY]).rows() if row[2] == "Nearest"]
         return str(detail)
 
-    assert said() == "by l2 to e: those that come through of 24 rows by float32 scan, exact"
+    assert said() == "by l2 to e: 24 rows, filtered, by float32 scan, exact"
     monkeypatch.setattr(vector_scans, "SEARCHED_ROWS", 10**9)
     assert said() == "by l2 to e: 24 rows ranked by the engine, exact"
 
