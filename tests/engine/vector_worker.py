@@ -25,6 +25,11 @@ DIMENSION = 16
 _TOLERANCE = 1e-6
 
 
+def tell(*words: object) -> None:
+    """Tell a line in one piece: `print` writes its words one by one, and may be killed between."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
 def vectors_of(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """What the row of each id must hold: no zeros, and no two alike."""
     columns = np.arange(1, DIMENSION + 1)
@@ -68,10 +73,10 @@ def write(directory: str, seed: int, next_id: int) -> None:
         nonlocal next_id
         ids = np.arange(next_id, next_id + count)
         session.insert("docs", {"id": ids, "v": vectors_of(ids)})
-        print("*", next_id, count, flush=True)
+        tell("*", next_id, count)
         next_id += count
 
-    print("ready", os.getpid(), flush=True)
+    tell("ready", os.getpid())
     first = next_id
     while True:
         match chance.choices(["bulk", "few", "delete", "flush", "compact"], [4, 6, 2, 3, 2])[0]:
@@ -82,24 +87,24 @@ def write(directory: str, seed: int, next_id: int) -> None:
             case "delete" if next_id - first > 500:
                 end = first + chance.randrange(500)
                 session.execute("DELETE FROM docs WHERE id >= ? AND id < ?", [first, end])
-                print("-", first, end, flush=True)
+                tell("-", first, end)
                 first = end
             case "flush":
                 finished(session, "STORAGE FLUSH TABLE docs")
-                print("flushed", flush=True)
+                tell("flushed")
             case "compact":
                 finished(session, "STORAGE COMPACT TABLE docs")
-                print("compacted", flush=True)
+                tell("compacted")
 
 
 def write_again_and_again(directory: str) -> None:
-    print("ready", flush=True)
+    tell("ready")
     for line in sys.stdin:
         pid = os.fork()  # much cheaper than to import all anew
         if pid == 0:
             write(directory, *map(int, line.split()))
         _, status = os.waitpid(pid, 0)
-        print("ended", os.waitstatus_to_exitcode(status), flush=True)
+        tell("ended", os.waitstatus_to_exitcode(status))
 
 
 def read(directory: str) -> None:
@@ -112,15 +117,15 @@ def read(directory: str) -> None:
     threading.Thread(target=wait_for_the_end, daemon=True).start()
     chance = random.Random(0)
     session = kalam.open(directory).session(namespace="lab")
-    print("ready", flush=True)
+    tell("ready")
     looked_at = 0
     while not is_over.wait(0.05):
         count, wrong = wrong_rows(session)
         near, far = wrong_neighbours(session, chance)
         looked_at += count + near
         for fault in wrong + far:
-            print(fault, flush=True)
-    print("looked at", looked_at, flush=True)
+            tell(fault)
+    tell("looked at", looked_at)
 
 
 if __name__ == "__main__":
