@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_embeddings import Toy, embedded
+import toy_embeddings
+from toy_embeddings import NOTES, Toy, embedded, made, vectors
 
 import kalamdb_lab as kalam
 from kalamdb_lab import KalamError
@@ -17,28 +18,7 @@ from kalamdb_lab.engine.session import Session
 from kalamdb_lab.query.request import Interruption
 from kalamdb_lab.tables.embedding import EmbeddedColumn, EmbeddingFunctions, StatementVectors
 
-NOTES = "(id BIGINT PRIMARY KEY, body TEXT, title TEXT, embedding EMBEDDING(8))"
-
-
-@pytest.fixture
-def toy() -> Toy:
-    return Toy()
-
-
-@pytest.fixture
-def notes(s: Session, toy: Toy) -> Session:
-    """Root, with a USER table whose vectors are made by `toy`."""
-    s.execute(f"CREATE USER TABLE notes {NOTES}")
-    s.embed("notes", "embedding", source="body", function=toy)
-    return s
-
-
-def vectors(session: Session, table: str = "notes") -> dict[int, list[float] | None]:
-    return dict(session.execute(f"SELECT id, embedding FROM {table}").rows())
-
-
-def made(*texts: str) -> list[list[float]]:
-    return embedded(texts).tolist()
+toy, notes = toy_embeddings.toy, toy_embeddings.notes
 
 
 def test_vectors_of_many_texts_are_in_memory_once() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pytest
+import toy_embeddings
 from subscribed import SOON, ids, nexts
-from toy_embeddings import Toy, embedded
+from toy_embeddings import NOTES, Toy, embedded
 
 import kalamdb_lab as kalam
 from kalamdb_lab import KalamError
@@ -23,13 +24,10 @@ MISSING = (
     "Column 'embedding' of studio.notes is filled by the embedding function 'toy', "
     "which is not registered; call db.embed(...) or give a vector"
 )
-NOTES = "(id BIGINT PRIMARY KEY, body TEXT, title TEXT, embedding EMBEDDING(8))"
 TEXTS = {1: "a cat sleeps", 2: "two dogs run", 3: "the stock market", 4: "cat and dogs"}
 
 
-@pytest.fixture
-def toy() -> Toy:
-    return Toy()
+toy = toy_embeddings.toy
 
 
 @pytest.fixture

@@ -10,36 +10,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import toy_embeddings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy_embeddings import Toy, embedded
+from toy_embeddings import NOTES, Toy, embedded, made, vectors
 
 from kalamdb_lab import KalamError
 from kalamdb_lab.engine.session import Session
 
-NOTES = "(id BIGINT PRIMARY KEY, body TEXT, title TEXT, embedding EMBEDDING(8))"
-
-
-@pytest.fixture
-def toy() -> Toy:
-    return Toy()
-
-
-@pytest.fixture
-def notes(s: Session, toy: Toy) -> Session:
-    """Root, with a USER table whose vectors are made by `toy`."""
-    s.execute(f"CREATE USER TABLE notes {NOTES}")
-    s.embed("notes", "embedding", source="body", function=toy)
-    return s
-
-
-def vectors(session: Session, table: str = "notes") -> dict[int, list[float] | None]:
-    return dict(session.execute(f"SELECT id, embedding FROM {table}").rows())
-
-
-def made(*texts: str) -> list[list[float]]:
-    return embedded(texts).tolist()
-
+toy, notes = toy_embeddings.toy, toy_embeddings.notes
 
 # --- INSERT -------------------------------------------------------------------------------------
 

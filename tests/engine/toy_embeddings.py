@@ -7,6 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+
+from kalamdb_lab.engine.session import Session
+
+NOTES = "(id BIGINT PRIMARY KEY, body TEXT, title TEXT, embedding EMBEDDING(8))"
 
 
 def embedded(texts: Sequence[str], dimension: int = 8) -> npt.NDArray[np.float32]:
@@ -40,3 +45,24 @@ class Toy:
     @property
     def texts(self) -> list[str]:
         return [text for call in self.calls for text in call]
+
+
+@pytest.fixture
+def toy() -> Toy:
+    return Toy()
+
+
+@pytest.fixture
+def notes(s: Session, toy: Toy) -> Session:
+    """Root, with a USER table whose vectors are made by `toy`."""
+    s.execute(f"CREATE USER TABLE notes {NOTES}")
+    s.embed("notes", "embedding", source="body", function=toy)
+    return s
+
+
+def vectors(session: Session, table: str = "notes") -> dict[int, list[float] | None]:
+    return dict(session.execute(f"SELECT id, embedding FROM {table}").rows())
+
+
+def made(*texts: str) -> list[list[float]]:
+    return embedded(texts).tolist()
