@@ -70,8 +70,9 @@ def told_until_killed(writers: subprocess.Popen[str], seed: int, first_id: int) 
         if line.startswith("ended"):
             break
         lines.append(line)
+    if line != "ended -9\n":
+        raise AssertionError(ended(writers)[1])  # by itself
     killer.join()
-    assert line == "ended -9\n", "the writer ended by itself"
     return lines
 
 
