@@ -111,8 +111,7 @@ class NearestSession:
                 f"Unknown metric '{str(metric)[:40]}'; use cosine, l2 or inner_product"
             )
         several, is_numbered = _several(vectors)
-        if not distance:
-            raise InvalidOptionError("distance must be the name of a column")
+        _check_name(distance)
         given = listed(params)
         with self._lock:
             known = cast("Session", self).definition(table)
@@ -158,6 +157,11 @@ class NearestSession:
             # No vectors are one whose rows nobody sees: its columns and rights are the same.
             asked = list(several) or [np.zeros(np.asarray(several).shape[1])]
             return self._pipeline.run_batch(ranking, given, asked, self._request, answer)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise InvalidOptionError("distance must be the name of a column")
 
 
 def _checked_count(k: object) -> int:

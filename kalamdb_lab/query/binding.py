@@ -99,7 +99,7 @@ class Binder:
             if passing is None:
                 return None
         matrix = np.array([vector], np.float32)
-        batch = scans.batch(request, matrix, sum(counts), passing)
+        batch = scans.batch(request, matrix, sum(counts), passing, cancellation)
         return plan.plain.answer(batch, *counts)
 
     def batch(

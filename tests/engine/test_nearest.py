@@ -298,6 +298,8 @@ def test_ties_go_by_primary_key(notes: Session) -> None:
         ("notes", "e", 7, {}, "TYPE_MISMATCH",
          "nearest takes a vector, a list of vectors, or a text"),
         ("notes", "e", QUERY, {"k": 0}, "INVALID_OPTION", "k must be a whole number of at least 1"),
+        ("notes", "e", QUERY, {"distance": 5}, "INVALID_OPTION",
+         "distance must be the name of a column"),
         ("notes", "e", QUERY, {"metric": "hamming"}, "INVALID_OPTION",
          "Unknown metric 'hamming'; use cosine, l2 or inner_product"),
         ("notes", "e", QUERY, {"columns": ["id", "w"]}, "NOT_FOUND",
